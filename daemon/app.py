@@ -40,6 +40,7 @@ from daemon.runtime.tasks import TaskGroup
 from daemon.sources.kafka.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
 from daemon.store import (
+    keep_of,
     open_store,
     open_vault,
     opened,
@@ -57,7 +58,6 @@ from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 
@@ -184,10 +184,7 @@ async def _run_on(
                 anchor_file=config.seal.anchor_file,
                 former_keys=config.seal.former_public_keys,
             ),
-            keep=Keep(
-                events=timedelta(days=config.retention.events_days),
-                attempts=timedelta(days=config.retention.attempts_days),
-            ),
+            keep=keep_of(config),
             feed=feed,
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,

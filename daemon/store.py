@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
+from eventstore.progress.retention import Keep
 from eventstore.route_log.sealed_secrets import stored_master_key_check
 
 log = structlog.get_logger()
@@ -162,3 +164,9 @@ def _vault_of(config: Config) -> Vault:
 
 def _key_file(config: Config) -> Path:
     return config.database.data_dir / MASTER_KEY_FILE
+
+
+def keep_of(config: Config) -> Keep:
+    """For how long events and outcomes are kept."""
+    own = config.retention
+    return Keep(events=timedelta(days=own.events_days), attempts=timedelta(days=own.attempts_days))

@@ -165,7 +165,9 @@ def _retry_fault(
         return found
     last = max(record.attempts, key=_BY_NUMBER, default=None)
     highest = 0 if last is None else last.number
-    if retry.failures != highest and retry.replay is None:
+    if retry.replay is not None and not retry.has_replay:
+        return f"it says replay {retry.replay}, and no such replay is of this route and this time"
+    if retry.failures > highest or (retry.failures < highest and retry.replay is None):
         return f"failures is {retry.failures}, and {_attempts(highest)} are recorded"
     if schedule is None:
         return None

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from daemon import audit
 from daemon.core.sealing.head import SealKey
 from daemon.credentials.keys import Vault
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
@@ -351,6 +352,52 @@ async def test_an_audit_of_a_period_compares_the_seals_of_that_period(database_u
         later = datetime(2100, 1, 1, tzinfo=UTC)
         report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=later, end=later + timedelta(days=1))
         assert (report.seals, report.judged) == (3, 0)
+
+
+UNSEALED = {
+    "events": "UPDATE hookledger.tick SET at = at + $1::interval WHERE tick = (SELECT max(tick) FROM hookledger.tick)",
+    "outcomes": "UPDATE hookledger.attempt SET at = at - $1::interval WHERE seq = 2",
+}
+
+
+@pytest.mark.parametrize("kind", UNSEALED)
+async def test_that_sealing_stands_still_is_a_gap(database_url: str, sql: asyncpg.Connection, kind: str) -> None:
+    """Whoever keeps the daemons from sealing would else change what he likes."""
+    await sql.execute("SET session_replication_role = replica")
+    async with receiver() as there, pipeline_process(database_url) as it:
+
+        async def gaps(every: timedelta | None = timedelta(minutes=1)) -> list[str]:
+            report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=audit.BEGINNING, end=audit.END, every=every)
+            return report.gaps
+
+        assert await gaps() == []
+        await it.route(there.url)
+        await it.publish()
+        await it.until_accounted()
+        await seal(it.database)
+        await it.route(there.url)
+        await it.publish()
+        await it.until_accounted()
+        assert await gaps() == []  # not for long
+        await sql.execute(UNSEALED[kind], timedelta(minutes=11))
+        (gap,) = await gaps()
+        assert "is not sealed, so that no change of it is found" in gap
+        assert await gaps(timedelta(minutes=5)) == []
+        assert await gaps(None) == []
+
+
+async def test_that_nothing_was_ever_sealed_is_a_gap(database_url: str, sql: asyncpg.Connection) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        await it.publish()
+        await it.rows("SELECT hookledger.make_tick()")
+        await sql.execute("UPDATE hookledger.tick SET at = at - interval '11 minutes'")
+        assert (await audited(it.database)).gaps == []
+        await it.publish()
+        await it.rows("SELECT hookledger.make_tick()")
+        report = await audit_seals(
+            it.database, keys=PUBLIC_KEYS, start=audit.BEGINNING, end=audit.END, every=timedelta(minutes=1)
+        )
+        assert ["is not sealed" in gap for gap in report.gaps] == [True]
 
 
 async def test_a_head_that_could_not_be_written_is_written_with_the_next_turn(

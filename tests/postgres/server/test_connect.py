@@ -49,6 +49,7 @@ from eventstore.queries.deliveries.delivery_log import TOP
 from eventstore.queries.events.field_search import SearchBounds
 from eventstore.queries.metrics.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
+from eventstore.seals.stored import SealMark
 from eventstore.sources.positions import MessageBatch, SourcePosition
 from eventstore.sources.refusals import KeptRefusal
 from tests.support.postgres.fault_proxy import fault_proxy
@@ -462,7 +463,7 @@ ARGUMENTS: dict[str, object] = {
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
-    "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
+    "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
     "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
     "refusal": REFUSAL, "event": None, "recorded_at": NOON,
     "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",
@@ -553,6 +554,49 @@ async def test_a_statement_that_the_driver_refuses_is_no_outage(database: Databa
     with pytest.raises(ValueRefused):
         async with database.connection() as connection:
             await connection.fetch("SELECT $1::integer", "one")
+
+
+# Who owns the database may set defaults for its sessions. Here: what hides rows, shadows a function, or an operator.
+DEFAULTS_OF_OTHERS = {
+    "search_path": ("trap, pg_catalog", "SELECT encode(sha256('x'), 'hex')", "2d711642b726b04401627ca9fbac32f5"),
+    "transform_null_equals": ("on", "SELECT coalesce((NULL::text = NULL)::text, 'unknown')", "unknown"),
+    "constraint_exclusion": ("on", "SHOW constraint_exclusion", "partition"),
+    "row_security": ("on", "SHOW row_security", "off"),
+    "datestyle": ("'SQL, DMY'", "SELECT '2026-11-30'::date::text", "2026-11-30"),
+    "standard_conforming_strings": ("off", r"SELECT '\x'", r"\x"),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS_OF_OTHERS)
+async def test_no_default_of_the_database_changes_what_our_statements_mean(
+    database_url: str, sql: asyncpg.Connection, name: str
+) -> None:
+    await sql.execute(
+        "CREATE SCHEMA trap; "
+        "CREATE FUNCTION trap.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT '\\x00'::bytea $$"
+    )
+    value, statement, expected = DEFAULTS_OF_OTHERS[name]
+    await sql.execute(f'ALTER DATABASE "{await sql.fetchval("SELECT current_database()")}" SET {name} = {value}')
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    async with database.connection() as connection:
+        found = str(await connection.fetchval(statement))
+    await database.close()
+    assert found.startswith(expected)
+
+
+async def test_rows_that_a_policy_would_hide_make_a_statement_fail(database: Database, sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "CREATE ROLE hookledger_test_bound; CREATE TABLE public.bound (a int); GRANT ALL ON public.bound TO PUBLIC; "
+        "ALTER TABLE public.bound ENABLE ROW LEVEL SECURITY; CREATE POLICY none ON public.bound USING (false)"
+    )
+    try:
+        with pytest.raises(StoreError, match="row-level security"):
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL ROLE hookledger_test_bound")
+                await connection.fetch("SELECT * FROM public.bound")
+    finally:
+        await sql.execute("DROP TABLE public.bound; DROP ROLE hookledger_test_bound")
 
 
 async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Database, connect: Connect) -> None:

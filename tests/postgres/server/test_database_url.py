@@ -187,7 +187,8 @@ def pgbouncer(url: str, directory: Path, **settings: str) -> Iterator[str]:
 @pytest.mark.parametrize("settings", [
     {"pool_mode": "transaction"}, {"pool_mode": "session"},
     {"pool_mode": "transaction", "ignore_startup_parameters": "statement_timeout, idle_in_transaction_session_timeout, lock_timeout, "
-     "default_transaction_isolation, enable_seqscan, max_parallel_workers_per_gather, plan_cache_mode, jit"},
+     "default_transaction_isolation, enable_seqscan, max_parallel_workers_per_gather, plan_cache_mode, jit, search_path, "
+     "row_security, transform_null_equals, constraint_exclusion, datestyle, standard_conforming_strings"},
 ])  # fmt: skip
 async def test_a_pooler_is_refused_at_the_start(database_url: str, tmp_path: Path, settings: dict[str, str]) -> None:
     async with fault_proxy(database_url) as proxy:  # by TCP: the pooler may not enter the directory of the socket
