@@ -300,7 +300,7 @@ END $$;
 
 -- Refuses what the checks of the table would refuse, and says why: their message shows the row, payload and all, to the
 -- producer and in the server's log. The error is the same for programs.
-CREATE FUNCTION hookledger.check_published(tenant text, type text, id text, occurred_at timestamptz, backfill boolean) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION hookledger.check_published(tenant text, type text, id text, occurred_at timestamptz) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     field   text;
     problem text;
@@ -317,9 +317,9 @@ BEGIN
     ELSIF (occurred_at >= '1970-01-01 00:00:00+00' AND occurred_at < '9999-01-01 00:00:00+00') IS FALSE THEN
         field := 'occurred_at';
         problem := 'must be a time from 1970 to 9998, or left out';
-    ELSIF backfill IS NULL THEN
-        field := 'backfill';
-        problem := 'must be true or false';
+    ELSIF tenant IN ('.', '..') OR id IN ('.', '..') THEN
+        field := CASE WHEN tenant IN ('.', '..') THEN 'tenant' ELSE 'id' END;
+        problem := 'must not be . or .., which lead elsewhere in an address';
     ELSE
         RETURN;
     END IF;
@@ -337,7 +337,7 @@ CREATE FUNCTION hookledger.publish(
 DECLARE
     event_id text := coalesce(id, 'evt_' || replace(gen_random_uuid()::text, '-', ''));
 BEGIN
-    PERFORM hookledger.check_published(tenant, type, id, occurred_at, backfill);
+    PERFORM hookledger.check_published(tenant, type, id, occurred_at);
     IF jsonb_typeof(data) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -346,7 +346,7 @@ BEGIN
     END IF;
     PERFORM hookledger.publish_many(
         ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data::text, 'UTF8')],
-        ARRAY[convert_to(context::text, 'UTF8')], ARRAY[convert_to(snapshot::text, 'UTF8')], ARRAY[backfill]);
+        ARRAY[convert_to(context::text, 'UTF8')], ARRAY[convert_to(snapshot::text, 'UTF8')], ARRAY[coalesce(backfill, false)]);
     RETURN event_id;
 END $$;
 
@@ -361,7 +361,7 @@ DECLARE
     event_id text := coalesce(id, 'evt_' || replace(gen_random_uuid()::text, '-', ''));
     part     text;
 BEGIN
-    PERFORM hookledger.check_published(tenant, type, id, occurred_at, backfill);
+    PERFORM hookledger.check_published(tenant, type, id, occurred_at);
     IF data IS NULL THEN
         RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -372,7 +372,7 @@ BEGIN
     END LOOP;
     PERFORM hookledger.publish_many(
         ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data, 'UTF8')],
-        ARRAY[convert_to(context, 'UTF8')], ARRAY[convert_to(snapshot, 'UTF8')], ARRAY[backfill]);
+        ARRAY[convert_to(context, 'UTF8')], ARRAY[convert_to(snapshot, 'UTF8')], ARRAY[coalesce(backfill, false)]);
     RETURN event_id;
 END $$;
 

@@ -426,7 +426,8 @@ MISTAKES = {
     "'acme', 'a.b', '{}', id => 'é'": "id must be 1 to 128 printable",
     "'acme', 'a.b', '{}', id => ''": "id must be 1 to 128 printable",
     "'acme', 'a.b', '{}', occurred_at => 'infinity'": "occurred_at must be a time from 1970",
-    "'acme', 'a.b', '{}', backfill => NULL": "backfill must be true or false",
+    "'.', 'a.b', '{}'": "tenant must not be . or ..",
+    "'acme', 'a.b', '{}', id => '..'": "id must not be . or ..",
 }
 
 
@@ -437,6 +438,12 @@ async def test_a_producer_is_told_what_is_wrong_and_shown_no_row(sql: asyncpg.Co
         with pytest.raises((asyncpg.DataError, asyncpg.CheckViolationError), match=MISTAKES[arguments]) as refusal:
             await producer.execute(f"SELECT hookledger.publish({arguments})".replace("'{}'", f"'{{}}'{cast}"))
         assert refusal.value.detail is None
+
+
+async def test_who_does_not_say_whether_it_is_a_backfill_says_that_it_is_none(sql: asyncpg.Connection) -> None:
+    for cast in ("jsonb", "text"):
+        await sql.execute(f"SELECT hookledger.publish('acme', 'a.b', '{{}}'::{cast}, backfill => NULL)")
+    assert [row["backfill"] for row in await sql.fetch("SELECT backfill FROM hookledger.domain_event")] == [False] * 2
 
 
 async def test_what_sql_refuses_is_what_the_checks_of_the_table_refuse(sql: asyncpg.Connection) -> None:
