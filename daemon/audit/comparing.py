@@ -11,19 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.audit import (
-    log_faults,
-    parts,
-    schema_faults,
-    secret_faults,
-    source_faults,
-    stray_faults,
-    unreadable_faults,
-)
+from daemon.audit import parts
+from daemon.audit.faults import log_faults, schema_faults, secret_faults, source_faults, stray_faults, unreadable_faults
+from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.judging import Judging, kept_from
 from daemon.audit.pages import AuditScope, everything, pages
-from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.part_messages import PartOrders
 from daemon.audit.parts import AuditPartFailed
 from daemon.audit.ranged_counts import RangedCounts

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 
+from daemon.audit.faults.outcome_faults import event_fault, first_difference, name_of, outcome_fault
 from daemon.audit.findings import FindingKind
-from daemon.audit.outcome_faults import event_fault, first_difference, name_of, outcome_fault
 from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.retry import RETRY_AFTER_CAP_FACTOR, RetryPolicy, delay
 from daemon.core.routing import windows
