@@ -30,7 +30,7 @@ from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.known_log import KnownLog
-from daemon.pipeline.loops import BACKOFF_SECONDS, Loops, run_forever
+from daemon.pipeline.loops import BACKOFF_SECONDS, Loops, Patience, run_forever
 from daemon.pipeline.recording.attempt_log import AttemptLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lanes import Lanes, Scheduling
@@ -57,7 +57,6 @@ from eventstore.domain_events.events import NewEvent
 from eventstore.leases.process import Process
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
@@ -318,11 +317,7 @@ class Pipeline:
             task.cancel()
 
     async def _leave(self) -> None:
-        while True:
-            try:
-                return await self._leases.leave()
-            except StoreUnavailable:
-                await asyncio.sleep(BACKOFF_SECONDS[0])
+        await Patience("leaving", pause_seconds=BACKOFF_SECONDS[0]).until_answered(self._leases.leave)
 
     async def _work(self) -> None:
         while (delivery := self._lanes.next() or await self._lanes.take()) is not None:

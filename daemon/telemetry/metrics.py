@@ -80,6 +80,9 @@ class Metrics:
         self.queries_refused = self._counter(
             "queries_refused", "Queries refused since too many ran at once, by whose limit it was", "limit"
         )
+        self.requests_unavailable = self._counter(
+            "requests_unavailable", "Requests answered 503 since PostgreSQL did not do what they needed"
+        )
         self.clock_steps = self._counter("clock_steps", "Steps of the database's clock that this process noticed")
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
         self.database_went_back = self._counter(

@@ -19,6 +19,9 @@ from eventstore.postgres.errors import EmbeddedUnavailable
 # How long a process that must end at once waits for another process that starts or stops a server.
 _QUIT_LOCK_SECONDS: Final = 2.0
 
+# What a URL leaves out the driver takes from variables like PGPORT and PGSSLMODE, which are about another server.
+_WHOLE: Final = "port=5432&sslmode=disable&target_session_attrs=any"
+
 _LOCK_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + postmaster.QUIT_SECONDS
 
 
@@ -26,7 +29,7 @@ class EmbeddedServer:
     """One use of the running server. `stop` ends the use; the `stop` of the last user stops the server."""
 
     def __init__(self, paths: ClusterPaths, *, socket_dir: str, users_lock: int) -> None:
-        self.url: Final = f"postgresql://postgres@/postgres?host={quote(socket_dir)}"
+        self.url: Final = f"postgresql://postgres@/postgres?host={quote(socket_dir)}&{_WHOLE}"
         self.data_dir: Final = paths.data_dir
         self._paths = paths
         self._users_lock: int | None = users_lock

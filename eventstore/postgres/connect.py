@@ -36,19 +36,21 @@ LIMIT_SECONDS = 5.0
 
 # Timeouts: the server itself ends a statement or an idle transaction, so that a lost client holds no lock for ever. A
 # process that is frozen between an append and its COMMIT holds up the ticks of all: hence 5 s, which no transaction of
-# ours is idle for. A wait for a lock ends before our own deadline, so that the error can say what it waited for.
-# Isolation: ticks and fenced writes must see what was committed while they waited for a lock, whatever the default of a
-# role or a database is. No sequential scans: every midnight begins a partition without statistics, and the planner
-# then read all of it to find a cut of one row. No parallel scans: starting the workers takes ten times as long as
-# reading a cut. Generic plans: planning over 38 partitions took 1 to 9 ms for each cut, executing it 0.1 ms. So an
-# optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses no index.
+# ours is idle for. A wait for a lock ends before our own deadlines, that of a publish too, so that the error can say
+# what it waited for. Isolation: ticks and fenced writes must see what was committed while they waited for a lock,
+# whatever the default of a role or a database is. No sequential scans: every midnight begins a partition without
+# statistics, and the planner then read all of it to find a cut of one row. No parallel scans: starting the workers
+# takes ten times as long as reading a cut. Generic plans: planning over 38 partitions took 1 to 9 ms for each cut,
+# executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses
+# no index.
 # The last six: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
-# an audit, a policy hide rows from whoever asks, or a text mean something else. So names are those of PostgreSQL,
-# and a statement to which a policy applies fails.
+# an audit, a policy hide rows from whoever asks, or a text mean something else: without strings as the standard has
+# them, a backslash in a literal of a statement, or of a function that it calls. So names are those of PostgreSQL, and a
+# statement to which a policy applies fails.
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "5s",
-    "lock_timeout": "2500ms",
+    "lock_timeout": "2s",
     "default_transaction_isolation": "read committed",
     "timezone": "UTC",
     "enable_seqscan": "off",
@@ -320,6 +322,11 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreUnavailable(
                 f"PostgreSQL at {where} ended a statement that took too long", hint="see whether it is overloaded"
             )
+        case asyncpg.DiskFullError():
+            return StoreUnavailable(
+                f"the disk of PostgreSQL at {where} is full: {_said(error)}",
+                hint="give it space; for less data lower retention.events_days and retention.attempts_days",
+            )
         case TimeoutError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
@@ -327,13 +334,14 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
         case ssl.SSLCertVerificationError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} does not prove who it is: {error.verify_message.rstrip('.')}",
-                hint="name the authority that signed its certificate in sslrootcert, and in database.url the host that "
-                "the certificate is for",
+                hint="renew its certificate if that has expired; else name the authority that signed it in "
+                "sslrootcert, and in database.url the host that it is for",
             )
         case ssl.SSLError():
             return StoreUnavailable(
-                f"PostgreSQL at {where} and this machine do not agree on TLS ({error.reason})",
-                hint="see which versions of TLS the server takes, and database.url asks for",
+                f"PostgreSQL at {where} and this machine do not agree on TLS ({error.reason or error})",
+                hint="see which versions of TLS the server takes and database.url asks for, and the files of "
+                "sslrootcert, sslcert and sslkey",
             )
         case ConnectionError() if "rejected SSL upgrade" in str(error):
             return StoreUnavailable(
@@ -345,6 +353,11 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
                 f"PostgreSQL at {where} is not reachable: its host has no address",
                 hint="see whether database.url names the right host, and whether DNS answers",
             )
+        case asyncpg.PostgresError() if is_outage(error) and not isinstance(error, asyncpg.PostgresConnectionError):
+            return StoreUnavailable(
+                f"PostgreSQL at {where} is not available: {_said(error)}",
+                hint="see its log if that does not pass",
+            )
         case _ if is_outage(error):
             return StoreUnavailable(
                 f"PostgreSQL at {where} is not reachable ({type(error).__name__})",
@@ -354,6 +367,10 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreError(f"PostgreSQL at {where}: {error.args[0]}")
         case _:
             return error
+
+
+def _said(error: asyncpg.PostgresError) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__
 
 
 def is_outage(error: Exception) -> bool:

@@ -64,12 +64,13 @@ WRITE_URL = "write postgresql://user:password@host:port/name, special characters
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUrls:
     """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told;
-    `tls` the parameters that name files.
+    `tls` the parameters that name files. With `is_verified` they have to prove who they are.
     """
 
     servers: tuple[str, ...]
     settings: dict[str, str]
     tls: dict[str, str]
+    is_verified: bool
 
 
 def parsed(url: str) -> ServerUrls:
@@ -99,9 +100,8 @@ def parsed(url: str) -> ServerUrls:
     except ValueError:
         raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
-    return ServerUrls(
-        servers=tuple(servers), settings=settings, tls={name: value for name, value in kept if name in _OF_TLS}
-    )
+    tls = {name: value for name, value in kept if name in _OF_TLS}
+    return ServerUrls(servers=tuple(servers), settings=settings, tls=tls, is_verified=is_verified)
 
 
 def location(url: str) -> str:

@@ -4,6 +4,7 @@
     ├── StoreUnavailable         PostgreSQL does not answer now: wait and try again
     │   ├── AccessRefused        it answers, but not to this user, password or database
     │   ├── Standby                  it answers, but takes no writes: another server is the primary
+    │   ├── FormerPrimary        it takes writes, and another server was promoted since
     │   ├── Saturated            too many queries run at once already, and this one was not begun
     │   ├── Deadlocked           two transactions waited for each other, and this one was ended: repeat it
     │   └── EmbeddedUnavailable  the embedded server cannot be started
@@ -47,6 +48,16 @@ class Standby(StoreUnavailable):
         super().__init__(
             f"PostgreSQL at {where} is a standby, and so read-only",
             hint="let database.url lead to the primary, or name all servers in it: postgresql://h1:5432,h2:5432/name",
+        )
+
+
+class FormerPrimary(StoreUnavailable):
+    """The server takes writes, and another one was promoted since: what it gets would be lost."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"a former primary of {where} takes writes, and the server that was promoted does not answer",
+            hint="start that one, and make the former one its standby (pg_rewind) or remove it from database.url",
         )
 
 

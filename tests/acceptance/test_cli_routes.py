@@ -135,6 +135,18 @@ def test_the_past_is_shown_as_it_was(hookledger: CommandLine) -> None:
     assert "there is no route" in hookledger("routes", "show", route["id"], "--as-of", "2020-01-01", code=1).err
 
 
+def test_a_hint_about_the_target_is_given_only_if_that_is_what_is_wrong(hookledger: CommandLine) -> None:
+    hookledger.environment |= {
+        "HOOKLEDGER_EGRESS__ALLOW_HTTP": "true",
+        "HOOKLEDGER_EGRESS__PORTS": "9000",
+        "HOOKLEDGER_EGRESS__ALLOW_NETS": "127.0.0.0/8",
+    }
+    given = ("--name", "x", "--target-url", "http://127.0.0.1:9000/", "-e", "*")
+    refused = hookledger("routes", "create", "--tenant", "a b", *given, code=2).err
+    assert "tenant: " in refused
+    assert "--dev" not in refused
+
+
 def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", "x", "--target-url", "http://127.0.0.1:9000/", "-e", "*")
     refused = hookledger("routes", "create", *given, code=2)

@@ -218,6 +218,21 @@ async def test_more_readers_than_the_database_answers(system: SystemUnderTest, d
     watched.assert_fired_and_stopped("HookledgerQueriesRefused")
 
 
+async def test_a_session_that_keeps_the_lock_of_events(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+    body = {"tenant": "acme", "type": "order.create", "data": {}}
+
+    async def refused() -> None:
+        async with system.session.post(f"{system.url}/v1/events", json=body) as answer:
+            assert answer.status == 503
+
+    async with system.daemon():
+        async with _locked(database_url, "domain_event", "EXCLUSIVE"):
+            await watched.wrong(meanwhile=refused())
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerRequestsUnavailable")
+
+
 async def test_a_log_that_cannot_be_written(system: SystemUnderTest) -> None:
     watched = Watched(system)
     dropped = "hookledger_log_lines_dropped_total"

@@ -330,7 +330,8 @@ def _naming_dev(target_url: str | None, *, dev: bool) -> Iterator[None]:
     try:
         yield
     except Invalid as error:
-        if dev or target_url is None or len(error.problems) > 1 or not _is_on_this_machine(target_url):
+        is_about_target = [problem.field for problem in error.problems] == ["target_url"]
+        if dev or target_url is None or not is_about_target or not _is_on_this_machine(target_url):
             raise
         hint = "--dev, for a receiver on this machine: the daemon needs it too then"
         raise CliError(str(error), hint=hint, code=EXIT_USAGE) from error

@@ -86,9 +86,10 @@ class LogRewritten(StoreUnavailable):
 
 
 class LogWatch:
-    """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds, and
-    `clock_reading` what was read last of the database's clock. Others ask with a `question`, and `accept` its
-    answer. `on_clock_read` are called after each reading, `on_begun_anew` after all shards were dropped.
+    """`poll` is how this process asks for news, `polled_at` when it last made a tick or found that there was none to
+    make, in monotonic seconds, and `clock_reading` what was read last of the database's clock. Others ask with a
+    `question`, and `accept` its answer. `on_clock_read` are called after each reading, `on_begun_anew` after all
+    shards were dropped.
 
     `rewritten` is set once the route log was rewritten, and stays: every poll raises it then. `on_rewritten` are called
     at that moment.
@@ -144,6 +145,7 @@ class LogWatch:
                 except LogReplaced as error:
                     raise self._refuse(str(error)) from None
             self._saw(poll)
+            self.polled_at = time.monotonic()
             return poll
 
     async def reach(self, poll: Poll) -> None:
@@ -183,6 +185,8 @@ class LogWatch:
         is_known = question.mark.timeline is not None and question.log is self._log and question.is_same_log(poll)
         if is_known:
             self._saw(poll)
+            if poll.made is not None:  # else the lock that ticks take may be held up, and whoever publishes passes by
+                self.polled_at = time.monotonic()
         return is_known
 
     def _read_clock(self, at: datetime, ahead_microseconds: int, *, asked_at: float) -> None:
@@ -206,7 +210,6 @@ class LogWatch:
         """Notes what an answer tells, unless a later one has come before it."""
         if poll.mark.tick >= self._known.mark.tick:
             self._known.saw(poll.mark, None if poll.newest is None else poll.newest.at)
-        self.polled_at = time.monotonic()
 
     async def _begin_anew(self, poll: Poll, end: LogEnd, *, are_same_routes: bool) -> None:
         """If it is interrupted, the next poll begins again: it finds the same evidence, but for the routes. Those are
@@ -255,10 +258,14 @@ class LogWatch:
         log.warning(
             "log.went_back",
             timeline=lost.timeline,
-            ticks=[lost.first_tick, lost.last_tick],
-            positions=[lost.first_pos, lost.last_pos],
+            ticks=_range(lost.first_tick, lost.last_tick),
+            positions=_range(lost.first_pos, lost.last_pos),
             cause=lost.sentence,
         )
+
+
+def _range(first: int, last: int) -> list[int] | None:
+    return [first, last] if first <= last else None
 
 
 def _difference(known: LogEnd, poll: Poll) -> str:

@@ -6,13 +6,12 @@ before the hand-over writes that row. So the recorder takes late outcomes before
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
+from daemon.pipeline.loops import Patience
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.steady_clock import SteadyClock
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import late_outcomes
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.rows import AttemptRow
@@ -27,6 +26,7 @@ class LateOutcomes:
         self._database = database
         self._owner = owner
         self._clock = clock
+        self._patience = Patience("late outcomes", pause_seconds=_BACKOFF_SECONDS)
         self._noted: list[LateOutcome] = []
 
     def __bool__(self) -> bool:
@@ -43,10 +43,7 @@ class LateOutcomes:
 
     async def write(self, outcomes: list[LateOutcome]) -> list[AttemptRow]:
         """Writes them, however long that takes; returns the rows that were still ours to write."""
-        while True:
-            try:
-                written = await late_outcomes.write(self._database, self._owner, outcomes, now=self._clock.now())
-            except StoreUnavailable:
-                await asyncio.sleep(_BACKOFF_SECONDS)
-            else:
-                return [o.attempt for o in outcomes if (o.attempt.route_id, o.attempt.seq) in written]
+        written = await self._patience.until_answered(
+            lambda: late_outcomes.write(self._database, self._owner, outcomes, now=self._clock.now())
+        )
+        return [o.attempt for o in outcomes if (o.attempt.route_id, o.attempt.seq) in written]

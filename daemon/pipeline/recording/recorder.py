@@ -18,6 +18,7 @@ from uuid import UUID
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.known_log import KnownLog
+from daemon.pipeline.loops import Patience
 from daemon.pipeline.recording.late_outcomes import LateOutcomes
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, RouteAndSeq
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -28,7 +29,6 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedKey, ParkedRow, RangeRow, RetryRow, SettledRow
@@ -104,6 +104,7 @@ class Recorder:
         self._flush_rows = tunables.flush_rows
         self._checkpoint_seconds = tunables.checkpoint_seconds
         self._clock = clock or SteadyClock(tunables)
+        self._patience = Patience("recorder", pause_seconds=_BACKOFF_SECONDS)
         self._late = LateOutcomes(database, owner, self._clock)
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()
@@ -301,14 +302,12 @@ class Recorder:
             await self.flush()
 
     async def _write(self, epochs: dict[int, int], batch: Flush) -> set[int]:
-        while True:
-            try:
-                return await recording.flush(
-                    self._database, self._owner, epochs, batch, number=self._number, now=self._clock.now()
-                )
-            except StoreUnavailable:
-                # The lease decides how long this may go on: once it is lost the statement writes nothing.
-                await asyncio.sleep(_BACKOFF_SECONDS)
+        """The lease decides how long this may go on: once it is lost the statement writes nothing."""
+        return await self._patience.until_answered(
+            lambda: recording.flush(
+                self._database, self._owner, epochs, batch, number=self._number, now=self._clock.now()
+            )
+        )
 
     def _wake(self) -> None:
         """There is something to write that a checkpoint or a delivery waits for."""

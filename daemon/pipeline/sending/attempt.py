@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import random
 from typing import NamedTuple
 from uuid import UUID
@@ -40,6 +41,7 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
 from daemon.pipeline.http_client.egress_guard import Shortage
 from daemon.pipeline.http_client.sender import Sender
+from daemon.pipeline.loops import Patience
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
@@ -47,7 +49,6 @@ from daemon.pipeline.sending.request_forms import RequestForms, RouteForm
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.telemetry.metrics import Metrics
-from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress.rows import AttemptRow
 
 log = structlog.get_logger()
@@ -107,6 +108,7 @@ class Attempt:
     ) -> None:
         self._index = index
         self._keychain = keychain
+        self._patience = Patience("secrets", pause_seconds=_SECRETS_WAIT_SECONDS)
         self._forms = RequestForms(keychain, settings)
         self._sender = sender
         self._recorder = recorder
@@ -236,18 +238,21 @@ class Attempt:
 
         While PostgreSQL is down this waits: the receiver has not failed. Raises LookupError if a secret is missing.
         """
-        version = 0
-        while True:
-            route = self._route(route_id)
-            if self._forms.of(route, datetime.now(UTC)) is not None:
-                return
-            if route.version == version:
-                raise LookupError(f"a secret of route {route_id} is missing in the database")
-            try:
-                await self._keychain.load(route)
-                version = route.version
-            except StoreUnavailable:
-                await asyncio.sleep(_SECRETS_WAIT_SECONDS)
+        version: int | None = 0
+        while version is not None:
+            version = await self._patience.until_answered(partial(self._load_secrets, route_id, loaded=version))
+
+    async def _load_secrets(self, route_id: UUID, *, loaded: int) -> int | None:
+        """The version of the route of which they were fetched, None if they are there. `loaded` is that of the last
+        time.
+        """
+        route = self._route(route_id)
+        if self._forms.of(route, datetime.now(UTC)) is not None:
+            return None
+        if route.version == loaded:
+            raise LookupError(f"a secret of route {route_id} is missing in the database")
+        await self._keychain.load(route)
+        return route.version
 
     def _render_here(self, delivery: Delivery, event: PayloadEvent, route: Route) -> _Rendered | None:
         """The body, None if its expressions are too heavy for the event loop. Raises RenderError."""

@@ -192,7 +192,7 @@ class Leases:
                 held = self._shards.hold(await self._on_taken(taken), taken)
                 if held:
                     log.info("lease.taken", shards=sorted(held))
-        except StoreUnavailable:
-            log.warning("lease.takeover_failed", shards=sorted(taken))
+        except StoreUnavailable as error:
+            log.warning("lease.takeover_failed", shards=sorted(taken), cause=str(error))
         finally:
             self._shards.abandon_taking()

@@ -27,6 +27,7 @@ from typing_extensions import TypedDict
 from daemon.audit import AmbiguousEvent, UnknownEvent
 from daemon.commands import Conflict, Invalid, NotFound, Stale, TooManyCommands
 from daemon.core.events import event
+from daemon.web.http.outages import OUTAGES
 from eventstore.postgres.errors import ChainBroken, Saturated, StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
@@ -74,7 +75,8 @@ class ProblemShape(TypedDict):
 class Problem(Exception):
     """A response of status 4xx or 5xx, to be raised. `is_busy`: nothing is broken, there is too much of this now.
 
-    `for_people` is what pages say instead of a `detail` that is for whoever writes or runs a program.
+    `for_people` is what pages say instead of a `detail` that is for whoever writes or runs a program. `outage` is what
+    keeps PostgreSQL from an answer, for the operator only; empty if nothing does.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Problem(Exception):
         headers: dict[str, str] | None = None,
         is_busy: bool = False,
         for_people: str | None = None,
+        outage: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -94,6 +97,7 @@ class Problem(Exception):
         self.headers = headers or {}
         self.is_busy = is_busy
         self.for_people = detail if for_people is None else for_people
+        self.outage = outage
 
     def response(self) -> web.Response:
         body: ProblemShape = {
@@ -163,7 +167,8 @@ def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, re
             # It does not say that nothing was stored: the commit may have succeeded and only its reply been lost.
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
             said = "what you asked for cannot be looked up or done at the moment"
-            return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, for_people=said)
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Problem(503, detail, headers=headers, for_people=said, outage=str(error))
         case ChainBroken():
             detail = "the log of routes is not what was written: the operator must look at it"
             said = "the record of the webhooks is not what was written: whoever runs it must look at it"
@@ -190,6 +195,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
             number = secrets.token_hex(6)
             log.exception("request.crashed", number=number, method=request.method, path=shown_path(request))
             problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
+        if problem.outage:
+            request.app[OUTAGES].note(method=request.method, path=shown_path(request), cause=problem.outage)
         request[PROBLEM] = problem
         page_of = request.app.get(PAGE_OF)
         response = (None if page_of is None else await page_of(request, problem)) or problem.response()

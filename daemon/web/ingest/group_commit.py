@@ -46,6 +46,7 @@ class GroupCommit:
         self._on_batch_stored = on_batch_stored
         self._queue: list[_QueuedEvent] = []
         self._task: asyncio.Task[None] | None = None
+        self._failure: StoreUnavailable | None = None  # of the last commit
         self._batch_slots = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def publish(self, event: NewEvent, *, seconds: float) -> bool:
@@ -54,13 +55,13 @@ class GroupCommit:
         One timer limits the wait: `asyncio.timeout` takes 5 µs, and this 1.
         """
         if seconds <= 0:
-            raise _too_late()
+            raise self._too_late()
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[bool] = loop.create_future()
         self._queue.append((event, stored))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
-        timer = loop.call_later(seconds, _give_up, stored)
+        timer = loop.call_later(seconds, self._give_up, stored)
         try:
             return await stored
         finally:
@@ -95,6 +96,7 @@ class GroupCommit:
                 )
             except StoreError as error:
                 if isinstance(error, StoreUnavailable):  # the queued events would fail as well, later
+                    self._failure = error
                     batch, self._queue = batch + self._queue, []
                 _resolve(batch, [error] * len(batch))
             except Exception as error:  # a mistake of ours; perhaps the events are stored
@@ -105,6 +107,7 @@ class GroupCommit:
                 _resolve(unstored, [StoreUnavailable("the daemon is stopping")] * len(unstored))
                 raise
             else:
+                self._failure = None
                 _resolve(batch, results)
 
     def _next_batch(self) -> list[_QueuedEvent]:
@@ -119,15 +122,15 @@ class GroupCommit:
         self._queue = waiting[count:]
         return waiting[:count]
 
+    def _give_up(self, stored: asyncio.Future[bool]) -> None:
+        """The time of a request is over: an event that is still in the queue is not stored any more."""
+        if not stored.done():
+            stored.set_exception(self._too_late())
 
-def _give_up(stored: asyncio.Future[bool]) -> None:
-    """The time of a request is over: an event that is still in the queue is not stored any more."""
-    if not stored.done():
-        stored.set_exception(_too_late())
-
-
-def _too_late() -> StoreUnavailable:
-    return StoreUnavailable("the event could not be stored in time")
+    def _too_late(self) -> StoreUnavailable:
+        """It says what kept the commit before from storing its events; this one has not ended."""
+        said = "the event could not be stored in time"
+        return StoreUnavailable(said if self._failure is None else f"{said}; the last try: {self._failure}")
 
 
 def _resolve(batch: Sequence[_QueuedEvent], results: Sequence[bool | Exception]) -> None:

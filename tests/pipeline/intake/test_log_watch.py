@@ -61,7 +61,7 @@ async def test_what_is_published_after_the_database_went_back_is_delivered_and_t
             after = await publish_ticks(it, 2)
         assert set(await it.outcomes(route.id)) == {*kept, *after}
         told = [line for line in logged if line["event"] == "log.went_back"]
-        assert [line["ticks"] for line in told] == [[4, 7]]
+        assert [(line["ticks"], line["positions"]) for line in told] == [([4, 7], None)]
         (lost,) = await lost_log.read(it.database)
         assert (lost.first_tick, lost.last_tick, lost.first_pos, lost.last_pos) == (4, 7, 2, 1)
         with pytest.raises(UnknownEvent, match="ticks 4 to 7 are gone"):

@@ -31,7 +31,8 @@ class Publishing:
     def __init__(self, it: PipelineProcess) -> None:
         self.told: list[str] = []
         self.ticker, self.gate = ticker_of(it, self.told)
-        self.publisher = TickingPublisher(self.ticker, self.ticker._log_watch, lambda: ALL)
+        self.log_watch = self.ticker._log_watch
+        self.publisher = TickingPublisher(self.ticker, self.log_watch, lambda: ALL)
         self._database = it.database
 
     async def __call__(self, *events: NewEvent) -> list[bool]:
@@ -113,11 +114,14 @@ async def test_if_somebody_holds_up_ticks_a_poll_is_asked_for(database_url: str)
     async with publishing_in(database_url) as (it, publish):
         async with it.database.transaction() as connection:
             await connection.execute("LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE")
+            polled_at = publish.log_watch.polled_at
             assert await publish() == [True]
         assert publish.told == []
         assert publish.is_poll_asked_for
+        assert publish.log_watch.polled_at == polled_at, "an answer without a tick does not show that ticks are made"
         await publish.ticker.run_once()
         assert publish.told == ["tick 1"]
+        assert publish.log_watch.polled_at > polled_at
 
 
 async def test_a_change_of_a_route_that_is_not_applied_yet_needs_a_poll(database_url: str) -> None:
@@ -180,7 +184,7 @@ async def test_an_answer_that_comes_after_the_log_was_begun_anew_is_not_told(
             answer = await original(*arguments, **options)  # type: ignore[arg-type] # the original's arguments
             async with it.database.connection() as connection:
                 await connection.execute("DELETE FROM hookledger.tick")
-            await publish.ticker._log_watch.poll()
+            await publish.log_watch.poll()
             return answer
 
         monkeypatch.setattr(polls, "publish", begun_anew_meanwhile)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.pipeline.held_shards import HeldShards, Takeover
@@ -21,6 +22,7 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.telemetry.metrics import Metrics
 from eventstore.leases import lease
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import recording
 from eventstore.progress.rows import AttemptRow
 from tests.support.values.deliveries import delivery, outcome
@@ -204,6 +206,30 @@ async def test_a_flush_does_not_overtake_another(setup: RecorderSetup, monkeypat
     assert numbers == [0, 1, 2]
     assert await setup.count("attempt") == 2
     assert await setup.checkpoint() == 2
+
+
+async def test_it_says_what_keeps_it_from_writing(setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else may notice: e.g. if somebody holds a lock on this table alone."""
+    flush, refused = recording.flush, list[int]()
+
+    async def locked(*arguments: object, number: int, **options: object) -> object:
+        if len(refused) < 2:
+            refused.append(number)
+            raise StoreUnavailable("another transaction holds a lock")
+        return await flush(*arguments, number=number, **options)  # type: ignore[arg-type] # the original's arguments
+
+    monkeypatch.setattr(recording, "flush", locked)
+    first = delivery(1, tick=1)
+    setup.read(first)
+    setup.attempted(first)
+    with capture_logs() as lines:
+        await setup.recorder.flush()
+    assert [(line["event"], line["loop"]) for line in lines] == [
+        ("database.unavailable", "recorder"),
+        ("database.recovered", "recorder"),
+    ]
+    assert lines[0]["cause"] == "another transaction holds a lock"
+    assert await setup.count("attempt") == 1
 
 
 async def test_settling_waits_for_a_flush_under_way(setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch) -> None:

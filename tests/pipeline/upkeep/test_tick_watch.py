@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 
@@ -33,6 +35,25 @@ async def test_events_that_wait_for_a_held_up_tick_are_told_and_delivered_once_i
         await there.count(1)
         await until(lambda: daemon.pipeline.tick_age_seconds == 0)
         await until(lambda: daemon.metrics.tick_age._value.get() == 0)
+
+
+async def test_producers_that_go_on_event_by_event_do_not_hide_that_ticks_are_held_up(database_url: str) -> None:
+    """Each of their answers comes within milliseconds, and none has a tick."""
+    async with receiver() as there, pipeline_process(database_url) as daemon, asyncio.TaskGroup() as group:
+        await daemon.route(there.url)
+
+        async def keep_publishing() -> None:
+            while True:
+                await daemon.pipeline.publish(daemon.database, [new_event(tenant="acme")], seconds=3)
+                await asyncio.sleep(0.05)
+
+        holder = await asyncpg.connect(database_url)
+        await holder.execute(LOCK)
+        producer = group.create_task(keep_publishing())
+        await until(lambda: daemon.pipeline.tick_age_seconds > 1)
+        await holder.close()
+        await until(lambda: daemon.pipeline.tick_age_seconds == 0)
+        producer.cancel()
 
 
 async def test_the_age_counts_from_when_the_events_were_first_seen_without_a_tick(database_url: str) -> None:

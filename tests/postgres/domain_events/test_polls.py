@@ -127,7 +127,7 @@ async def test_whoever_publishes_is_not_held_up_by_a_tick_that_is_not_done(
     database: Database, sql: asyncpg.Connection
 ) -> None:
     await sql.execute("BEGIN; LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE")
-    async with asyncio.timeout(2):  # a wait for the lock would end after 2.5 s
+    async with asyncio.timeout(1):  # a wait for the lock would end after 2 s
         fresh, found = await publish(database, new_event())
     assert (fresh, found.made, found.newest) == ([True], None, None)
     await sql.execute("COMMIT")

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -90,6 +91,22 @@ async def ask(url: str, question: str) -> str:
         return str(await connection.fetchval(question))
     finally:
         await connection.close()
+
+
+async def test_its_address_is_whole_whatever_the_environment_says(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver fills in what a URL leaves out from the variables of libpq, which are about another server."""
+    for name, value in {"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGSSLMODE": "verify-full", "PGUSER": "nobody",
+                        "PGDATABASE": "other", "PGTARGETSESSIONATTRS": "read-only"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    server = embedded.start(data_dir)
+    try:
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("SELECT current_user || '@' || current_database()") == "postgres@postgres"
+        await connection.close()
+    finally:
+        server.stop()
 
 
 async def test_a_new_data_dir_gets_a_durable_server_on_a_private_socket() -> None:
@@ -238,7 +255,7 @@ async def test_a_path_too_long_for_a_socket_gets_a_short_one() -> None:
     parent = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
     server = embedded.start(parent / ("long" * 30))
     try:
-        directory = Path(server.url.partition("?host=")[2])
+        directory = Path(parse_qs(urlsplit(server.url).query)["host"][0])
         assert len(str(directory)) < 80
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert await ask(server.url, "SELECT 1") == "1"

@@ -100,6 +100,7 @@ def error_message(sqlstate: str, text: str) -> bytes:
 @pytest.mark.parametrize(("sqlstate", "expected"), [
     ("28P01", AccessRefused), ("28000", AccessRefused), ("3D000", AccessRefused), ("42501", AccessRefused),
     ("53300", StoreUnavailable), ("57P03", StoreUnavailable), ("57P01", StoreUnavailable), ("08006", StoreUnavailable),
+    ("55000", AccessRefused), ("P0001", AccessRefused), ("XX000", AccessRefused), ("22023", AccessRefused),
 ])  # fmt: skip
 async def test_what_the_server_says_at_the_door_has_a_meaning_and_a_hint(
     sqlstate: str, expected: type[StoreError]

@@ -6,20 +6,22 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from eventstore.postgres import dialing
 from eventstore.postgres.connect import Database
 from eventstore.postgres.database_url import parsed
 from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
-from tests.support.postgres.fault_proxy import fault_proxy
-from tests.support.values.certificates import issue, pem, private_pem
+from tests.support.postgres.fault_proxy import FaultProxy, fault_proxy
+from tests.support.values.certificates import issue, pem, private_pem, serving
 
 
 async def answer(url: str, query: str) -> object:
@@ -53,7 +55,7 @@ async def test_a_setting_of_the_server_is_set_but_never_one_of_ours(database_url
 
 @pytest.mark.parametrize(("parameter", "value"), [
     ("channel_binding", "require"), ("gssencmode", "require"), ("require_auth", "scram-sha-256"), ("requirepeer", "postgres"),
-    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"),
+    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"), ("sslrootcert", "system"),
 ])  # fmt: skip
 def test_what_cannot_be_kept_is_refused_by_name(parameter: str, value: str) -> None:
     with pytest.raises(MalformedUrl, match=parameter) as refusal:
@@ -111,6 +113,64 @@ def test_a_channel_needs_no_binding_to_a_server_that_is_proved() -> None:
     assert parsed("postgresql://host/x?sslmode=verify-full&channel_binding=require").settings == {}
 
 
+@asynccontextmanager
+async def server_with(certificate: ssl.SSLContext) -> AsyncIterator[int]:
+    """The port of a server that begins TLS as PostgreSQL does, and says nothing more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readexactly(8)
+            writer.write(b"S")
+            await writer.start_tls(certificate)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(("host", "days_left", "is_known", "said"), [
+    ("127.0.0.1", 1, True, "not valid for '127.0.0.1'"), ("localhost", -1, True, "expired"),
+    ("localhost", 1, False, "self-signed|self signed|issuer"),
+])  # fmt: skip
+async def test_a_certificate_that_proves_nothing_is_an_outage_that_says_why(
+    tmp_path: Path, host: str, days_left: int, is_known: bool, said: str
+) -> None:
+    """No mistake in the URL: the server's certificate may expire while a daemon runs, and is mended there."""
+    served, authorities = issue("localhost", days_left=days_left), tmp_path / "ca.pem"
+    authorities.write_bytes(pem(served if is_known else issue("another")))
+    async with server_with(serving(served, tmp_path)) as port:
+        with pytest.raises(StoreUnavailable, match=f"does not prove who it is: .*({said})") as refusal:
+            await answer(
+                f"postgresql://me:s3cret@{host}:{port}/x?sslmode=verify-full&sslrootcert={authorities}", "SELECT 1"
+            )
+    assert "sslrootcert" in refusal.value.hint
+    assert "s3cret" not in f"{refusal.value}"
+
+
+async def test_a_file_that_goes_away_later_is_an_outage_that_names_it(tmp_path: Path) -> None:
+    """Whoever renews a certificate may take the file away for a moment."""
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(pem(issue("localhost")))
+    url = f"postgresql://me:s3cret@127.0.0.1:1/x?sslmode=verify-full&sslrootcert={authorities}"
+    dialer = dialing.Dialer(url, where="here", settings={}, seconds=10)
+    authorities.unlink()
+    with pytest.raises(StoreUnavailable, match=f"sslrootcert.*{authorities}") as refusal:
+        await dialer()
+    assert "s3cret" not in f"{refusal.value}"
+
+
+async def test_settings_of_a_database_do_not_change_what_our_literals_mean(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    """With this one off, a hash chain that begins with an empty text begins with another one."""
+    name = await sql.fetchval("SELECT current_database()")
+    await sql.execute(f'ALTER DATABASE "{name}" SET standard_conforming_strings = off')
+    assert await answer(database_url, r"SELECT '\x'::bytea") == b""
+
+
 async def test_a_parameter_that_nobody_knows_is_named(database_url: str) -> None:
     with pytest.raises(MalformedUrl, match="work_memory") as refusal:
         await answer(with_parameters(database_url, "work_memory=7MB"), "SELECT 1")
@@ -147,6 +207,64 @@ async def test_a_server_that_hangs_or_is_gone_does_not_use_up_the_time_of_the_ne
                         assert await connection.fetchval("SELECT 1") == await other.fetchval("SELECT 1") == 1
             finally:
                 await database.close()
+
+
+@asynccontextmanager
+async def two_primaries(
+    url: str, monkeypatch: pytest.MonkeyPatch, *, former: int = 7
+) -> AsyncIterator[list[FaultProxy]]:
+    """Two ways to the server, in the order of the URL. What comes by the first one is shown an earlier timeline."""
+
+    async def timeline(connection: asyncpg.Connection) -> int:
+        port = connection._addr[1]  # type: ignore[attr-defined] # of the driver
+        return former if port == urlsplit(first.url).port else 8
+
+    async with fault_proxy(url) as first, fault_proxy(url) as second:
+        monkeypatch.setattr(dialing, "_timeline", timeline)
+        yield [first, second]
+
+
+def url_of(proxies: list[FaultProxy]) -> str:
+    here = urlsplit(proxies[0].url)
+    places = ",".join(f"127.0.0.1:{urlsplit(proxy.url).port}" for proxy in proxies)
+    return here._replace(netloc=f"{here.username}@{places}").geturl()
+
+
+async def test_of_two_servers_that_take_writes_the_one_that_was_promoted_is_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary that failed was started again: what it gets would be lost, and the other one does not know of it."""
+    async with two_primaries(database_url, monkeypatch) as (first, second):
+        assert await answer(url_of([first, second]), "SELECT 1") == 1
+        database = Database(url_of([first, second]), pool_size=1)
+        await database.open()
+        second.cut()
+        with pytest.raises(StoreUnavailable, match="former primary") as refusal:
+            await answer(url_of([first, second]), "SELECT 1")
+        assert "pg_rewind" in refusal.value.hint
+        with pytest.raises(StoreUnavailable):
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT 1")
+        with pytest.raises(StoreUnavailable, match="former primary"):
+            async with database.connection():
+                pass
+        second.restore()
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await database.close()
+
+
+async def test_a_server_that_does_not_say_its_timeline_is_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where storage of its own kind takes the place of the log there is none."""
+    async with two_primaries(database_url, monkeypatch, former=0) as (first, second):
+        second.cut()
+        assert await answer(url_of([first, second]), "SELECT 1") == 1
+
+
+async def test_the_timeline_of_a_server_is_read(sql: asyncpg.Connection) -> None:
+    assert await dialing._timeline(sql) == await sql.fetchval("SELECT timeline_id FROM pg_control_checkpoint()")
 
 
 async def test_no_server_of_several_is_an_outage_that_names_them_all() -> None:

@@ -46,6 +46,7 @@ METRICS = [
     "hookledger_expression_seconds",
     "hookledger_tenant_over_budget_total",
     "hookledger_queries_refused_total",
+    "hookledger_requests_unavailable_total",
     "hookledger_resident_memory_bytes",
     "hookledger_tasks",
     "hookledger_build_info",
