@@ -34,10 +34,12 @@ _RUN_ROWS = 50_000
 _RUN_TICKS = 20_000
 _RUN_ROUTE_EVENTS = 20_000
 
-# For so long, or for so many times the wait between two seals, something may be recorded before it is sealed: a seal of
-# much takes a while.
+# In so many minutes, or for so many times the wait between two seals, something may be recorded before it is sealed: a
+# seal of much takes a while. The minutes are counted, since the time between two rows may be that by which a clock was
+# set; no clock is set by a day.
 _UNSEALED = timedelta(minutes=10)
 _UNSEALED_TURNS = 3
+_LONGEST_STEP = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -99,7 +101,10 @@ async def _unsealed(database: Database, most: timedelta) -> tuple[datetime, date
     last = await stored.newest(database)
     mark = SealMark() if last is None else last.mark
     found = await strays.unsealed(database, mark, origin=await turns.origin(database))
-    return None if found is None or found[1] - found[0] <= most else found
+    if found is None:
+        return None
+    is_long = timedelta(minutes=found.minutes) > most or found.until - found.since > max(_LONGEST_STEP, most)
+    return (found.since, found.until) if is_long else None
 
 
 async def _note_unreadable(database: Database, report: SealReport) -> bool:

@@ -53,13 +53,22 @@ SELECT coalesce(array_agg(tick ORDER BY shard), '{}') AS checkpoints, clock_time
 
 # $1 and $2 the tick and the position that the newest seal has come to, $3 the first transaction that it may not show.
 _UNSEALED = """
-SELECT least(t.first, e.first, a.first) AS since, greatest(t.last, e.last, a.last) AS until
-  FROM (SELECT (SELECT at FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT 1) AS first,
-               (SELECT at FROM hookledger.tick WHERE tick > $1 ORDER BY tick DESC LIMIT 1) AS last) t,
-       (SELECT (SELECT effective_at FROM hookledger.route_event WHERE pos > $2 ORDER BY pos LIMIT 1) AS first,
-               (SELECT effective_at FROM hookledger.route_event WHERE pos > $2 ORDER BY pos DESC LIMIT 1) AS last) e,
-       (SELECT min(at) AS first, max(at) AS last FROM hookledger.attempt WHERE seal IS NULL AND txid >= $3) a
+SELECT min(since) AS since, max(until) AS until, count(DISTINCT minute) AS minutes
+  FROM (SELECT min(at) AS since, max(at) AS until, date_trunc('minute', at) AS minute
+          FROM (SELECT at FROM hookledger.tick WHERE tick > $1
+                 UNION ALL SELECT effective_at FROM hookledger.route_event WHERE pos > $2
+                 UNION ALL SELECT at FROM hookledger.attempt WHERE seal IS NULL AND txid >= $3) recorded
+         GROUP BY minute) by_minute
+HAVING min(since) IS NOT NULL
 """
+
+
+class UnsealedTime(NamedTuple):
+    """From when until when things were recorded that no seal covers, and in how many minutes: clocks may be set."""
+
+    since: datetime
+    until: datetime
+    minutes: int
 
 
 class Stray(NamedTuple):
@@ -85,9 +94,9 @@ async def present(database: Database) -> tuple[list[int], datetime]:
     return row["checkpoints"], row["now"]
 
 
-async def unsealed(database: Database, newest: SealMark, *, origin: str) -> tuple[datetime, datetime] | None:
-    """From when until when things were recorded that the newest seal does not cover; None if there are none."""
+async def unsealed(database: Database, newest: SealMark, *, origin: str) -> UnsealedTime | None:
+    """When things were recorded that the newest seal does not cover; None if there are none."""
     first_txid = int(newest.snap.split(":")[1]) if newest.origin == origin else 1
     async with database.connection(seconds=_SECONDS) as connection:
-        (row,) = await connection.fetch(_UNSEALED, newest.tick, newest.route_pos, first_txid)
-    return None if row["since"] is None else (row["since"], row["until"])
+        row = await connection.fetchrow(_UNSEALED, newest.tick, newest.route_pos, first_txid)
+    return None if row is None else UnsealedTime(*row)
