@@ -298,6 +298,36 @@ BEGIN
     RETURN fresh;
 END $$;
 
+-- Refuses what the checks of the table would refuse, and says why: their message shows the row, payload and all, to the
+-- producer and in the server's log. The error is the same for programs.
+CREATE FUNCTION hookledger.check_published(tenant text, type text, id text, occurred_at timestamptz) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    field   text;
+    problem text;
+BEGIN
+    IF (octet_length(tenant) <= 128 AND tenant ~ '^[!-~]+$') IS NOT TRUE THEN
+        field := 'tenant';
+        problem := 'must be 1 to 128 printable ASCII characters without spaces';
+    ELSIF (length(type) <= 128 AND type ~ '^[a-z0-9_]+(\.[a-z0-9_]+)+$') IS NOT TRUE THEN
+        field := 'type';
+        problem := 'must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters';
+    ELSIF (octet_length(id) <= 128 AND id ~ '^[ -~]+$') IS FALSE THEN
+        field := 'id';
+        problem := 'must be 1 to 128 printable ASCII characters, or left out';
+    ELSIF (occurred_at >= '1970-01-01 00:00:00+00' AND occurred_at < '9999-01-01 00:00:00+00') IS FALSE THEN
+        field := 'occurred_at';
+        problem := 'must be a time from 1970 to 9998, or left out';
+    ELSIF tenant IN ('.', '..') OR id IN ('.', '..') THEN
+        field := CASE WHEN tenant IN ('.', '..') THEN 'tenant' ELSE 'id' END;
+        problem := 'must not be . or .., which lead elsewhere in an address';
+    ELSE
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '% %', field, problem
+        USING ERRCODE = 'check_violation', SCHEMA = 'hookledger', TABLE = 'domain_event', COLUMN = field,
+              CONSTRAINT = 'domain_event_' || field || '_check';
+END $$;
+
 -- Publishes one event in a producer's own transaction, and returns its id. Publishing the same id again is no error.
 CREATE FUNCTION hookledger.publish(
     tenant text, type text, data jsonb, id text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
@@ -307,6 +337,7 @@ CREATE FUNCTION hookledger.publish(
 DECLARE
     event_id text := coalesce(id, 'evt_' || replace(gen_random_uuid()::text, '-', ''));
 BEGIN
+    PERFORM hookledger.check_published(tenant, type, id, occurred_at);
     IF jsonb_typeof(data) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -315,7 +346,7 @@ BEGIN
     END IF;
     PERFORM hookledger.publish_many(
         ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data::text, 'UTF8')],
-        ARRAY[convert_to(context::text, 'UTF8')], ARRAY[convert_to(snapshot::text, 'UTF8')], ARRAY[backfill]);
+        ARRAY[convert_to(context::text, 'UTF8')], ARRAY[convert_to(snapshot::text, 'UTF8')], ARRAY[coalesce(backfill, false)]);
     RETURN event_id;
 END $$;
 
@@ -330,6 +361,7 @@ DECLARE
     event_id text := coalesce(id, 'evt_' || replace(gen_random_uuid()::text, '-', ''));
     part     text;
 BEGIN
+    PERFORM hookledger.check_published(tenant, type, id, occurred_at);
     IF data IS NULL THEN
         RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -340,7 +372,7 @@ BEGIN
     END LOOP;
     PERFORM hookledger.publish_many(
         ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data, 'UTF8')],
-        ARRAY[convert_to(context, 'UTF8')], ARRAY[convert_to(snapshot, 'UTF8')], ARRAY[backfill]);
+        ARRAY[convert_to(context, 'UTF8')], ARRAY[convert_to(snapshot, 'UTF8')], ARRAY[coalesce(backfill, false)]);
     RETURN event_id;
 END $$;
 

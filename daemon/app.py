@@ -39,7 +39,16 @@ from daemon.runtime.signals import Ending
 from daemon.runtime.tasks import TaskGroup
 from daemon.sources.kafka.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
-from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
+from daemon.store import (
+    keep_of,
+    open_store,
+    open_vault,
+    opened,
+    pool_of_commands,
+    pool_of_queries,
+    pool_of_sources,
+    query_pool,
+)
 from daemon.telemetry.metrics import CLIENTS, RECEIVERS, Metrics
 from daemon.telemetry.spans import Tracing
 from daemon.web.app import build, build_ops
@@ -50,7 +59,6 @@ from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 
@@ -115,7 +123,7 @@ async def _run_on(
     if config.sources:
         require()
     owner = incarnation(socket.gethostname(), os.getpid())
-    vault = await asyncio.to_thread(vault_of, config)
+    vault = await open_vault(config, database)
     await vault.check(database)
     projection = Projection(database)
     await projection.catch_up()
@@ -177,10 +185,7 @@ async def _run_on(
                 anchor_file=config.seal.anchor_file,
                 former_keys=config.seal.former_public_keys,
             ),
-            keep=Keep(
-                events=timedelta(days=config.retention.events_days),
-                attempts=timedelta(days=config.retention.attempts_days),
-            ),
+            keep=keep_of(config),
             feed=feed,
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,

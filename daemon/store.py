@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -15,12 +16,14 @@ import structlog
 from daemon.config import Config
 from daemon.config.sections import DatabaseSection
 from daemon.core.sealing.head import SealKey
-from daemon.credentials.keys import Vault, master_key_file
+from daemon.credentials.keys import Vault, WrongMasterKey, master_key_file
 from eventstore import embedded
 from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
+from eventstore.progress.retention import Keep
+from eventstore.route_log.sealed_secrets import stored_master_key_check
 
 log = structlog.get_logger()
 
@@ -127,18 +130,43 @@ def query_pool(database: Database, section: DatabaseSection, *, on_refused: Call
     return QueryPool(database, FairShare(places=places, of_one=places // 2, on_refused=on_refused))
 
 
-def seal_keys_of(config: Config) -> tuple[SealKey, ...]:
-    """The keys that sign seals, as far as this machine has them: no key file is made, other than by `vault_of`."""
-    is_here = config.signing.master_keys or (config.database.data_dir / MASTER_KEY_FILE).exists()
-    return vault_of(config).seal_keys if is_here else ()
+async def open_vault(config: Config, database: Database) -> Vault:
+    """The vault under the configured master keys, or under the key file in the data directory.
 
-
-def vault_of(config: Config) -> Vault:
-    """The vault under the configured master keys, or under the key file in the data directory, created if missing."""
-    return Vault(config.signing.master_keys or [master_key_file(config.database.data_dir / MASTER_KEY_FILE)])
+    The file is made if this database has no secrets yet: another key would open none of those that it has, and stand in
+    the way of what needs no key, such as an audit. Raises WrongMasterKey or StoreUnavailable.
+    """
+    # Asked before looking for the file: another process makes the file first, and then this.
+    is_used = await stored_master_key_check(database) is not None
+    if is_used and not _has_key(config):
+        raise WrongMasterKey(f"this database has secrets under a master key, and there is none in {_key_file(config)}")
+    return await asyncio.to_thread(_vault_of, config)
 
 
 def existing_vault(config: Config) -> Vault | None:
-    """The same for a command that only reads; None on a machine that has no master key."""
-    has_key = bool(config.signing.master_keys) or (config.database.data_dir / MASTER_KEY_FILE).exists()
-    return vault_of(config) if has_key else None
+    """The same for what only reads; None on a machine that has no master key. Raises WrongMasterKey."""
+    return _vault_of(config) if _has_key(config) else None
+
+
+def seal_keys_of(config: Config) -> tuple[SealKey, ...]:
+    """The keys that sign seals, as far as this machine has them."""
+    vault = existing_vault(config)
+    return () if vault is None else vault.seal_keys
+
+
+def _has_key(config: Config) -> bool:
+    return bool(config.signing.master_keys) or _key_file(config).exists()
+
+
+def _vault_of(config: Config) -> Vault:
+    return Vault(config.signing.master_keys or [master_key_file(_key_file(config))])
+
+
+def _key_file(config: Config) -> Path:
+    return config.database.data_dir / MASTER_KEY_FILE
+
+
+def keep_of(config: Config) -> Keep:
+    """For how long events and outcomes are kept."""
+    own = config.retention
+    return Keep(events=timedelta(days=own.events_days), attempts=timedelta(days=own.attempts_days))

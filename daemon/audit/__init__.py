@@ -6,9 +6,9 @@ read the event, by the functions that made it live. Then it is compared with the
 
 from daemon.audit.comparing import SharedLoop, audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
+from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
 from daemon.audit.pages import BEGINNING, END
-from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.parts import AuditPartFailed
 from daemon.route_state import Rebuilt, rebuild
 

@@ -45,6 +45,8 @@ class AuditReport:
     `unread` events have no tick yet, or their shard has not read it yet. `kept_from` is set if the period begins before
     it: older events or their outcomes are no longer kept. `still_there` events are older than that, and not dropped
     yet. `unknown_tenant` is the one that was asked for, if it has neither an event of this period nor ever had a route.
+    `dropped_early` says what was dropped earlier than is configured, `broken_off` by which error it did not
+    come to its end, which is for the operator only.
     `unchecked` says what the caller lacked the means to look at, in sentences.
     """
 
@@ -56,6 +58,8 @@ class AuditReport:
     still_there: int = 0
     kept_from: datetime | None = None
     unknown_tenant: str | None = None
+    dropped_early: list[str] = field(default_factory=list)
+    broken_off: str | None = None
     unchecked: list[str] = field(default_factory=list)
     findings: list[AuditFinding] = field(default_factory=list)
     found: int = 0
@@ -79,6 +83,9 @@ class AuditReport:
     def gaps(self) -> list[str]:
         """Why the audit proves less than was asked for, in sentences; empty if it looked at everything there is."""
         gaps = [] if self.events else ["no event of this period was judged"]
+        if self.broken_off is not None:
+            gaps.insert(0, "the audit did not come to its end, because of what was found")
+        gaps += self.dropped_early
         if self.unknown_tenant is not None:
             gaps.append(
                 f"tenant {self.unknown_tenant} has no event of this period, and never had a webhook: is that its id?"

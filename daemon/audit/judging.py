@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+from daemon.audit.faults.pair_faults import DeliverySchedule, PairFault, PairRecord, fault, unexpected
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.pages import AuditPage
-from daemon.audit.pair_faults import DeliverySchedule, PairFault, PairRecord, fault, unexpected
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.audit.recompute import filters_of, in_range
 from daemon.core.routing.decision import Decision, FilterTest, decide

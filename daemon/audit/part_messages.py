@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditReport
 from daemon.audit.pages import AuditScope, SeqRange
-from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.ranged_counts import RangedCounts
 from eventstore.queries.auditing.log_marks import AuditedRange
 

@@ -25,7 +25,7 @@ from daemon.route_state import FoldedLog
 from daemon.runtime.tasks import TaskGroup
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
-from daemon.store import existing_vault
+from daemon.store import existing_vault, keep_of
 from daemon.web.api.auditing.audit import of_explanation
 from daemon.web.api.events.sources import of_place
 from daemon.web.http import shapes
@@ -174,6 +174,7 @@ def audit(
         raise click.UsageError("--anchors compares the seals, which cover all tenants: leave --tenant out")
     config = settings(config_file)
     schedule = DeliverySchedule(retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds))
+    every = timedelta(seconds=config.seal.every_seconds)
     heads, keys = seal_audit.anchors_in(anchors), seal_audit.known_keys(config, key_file)
     if heads and not keys:
         raise click.UsageError("--anchors compares signed heads: give --key, as GET /v1/seals/key shows it")
@@ -185,6 +186,7 @@ def audit(
             end=end,
             tenant=tenant,
             schedule=schedule,
+            keep=keep_of(config),
             vault=existing_vault(config),
             processes=processes or min(MANY_PROCESSES, os.cpu_count() or 1),
         )
@@ -194,7 +196,9 @@ def audit(
             return await judge(database), None
         async with TaskGroup() as both:  # each computes while the database answers the other
             judging = both.create_task(judge(database))
-            sealed = both.create_task(audit_seals(database, keys=keys, anchors=heads, start=start, end=end))
+            sealed = both.create_task(
+                audit_seals(database, keys=keys, anchors=heads, start=start, end=end, every=every)
+            )
         return judging.result(), sealed.result()
 
     route_state.collect_seldom()
@@ -338,6 +342,8 @@ def _print_report(report: AuditReport, seals: SealReport | None, *, as_json: boo
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
     for gap in report.gaps + report.unchecked:
         output.note(gap)
+    if report.broken_off is not None:
+        output.note(f"it broke off with: {output.plain(report.broken_off)}")
     rows = [(f.kind, f.table, f.key, f.event_id, f.tenant, f.detail) for f in report.findings]
     columns = ("finding", "table", "key", "event", "tenant", "detail")
     output.table(columns, rows, empty=_summary(report))

@@ -23,7 +23,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.sentences.failures import error_code
 from daemon.credentials.keys import Keychain
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished, replays
-from daemon.store import vault_of
+from daemon.store import open_vault
 from daemon.web.api.deliveries import deliveries as shapes
 from daemon.web.http.services import request_options
 from eventstore.postgres.connect import Database
@@ -116,7 +116,7 @@ def show(delivery_id: UUID, tenant: str, event_id: str | None, config_file: Path
         pair = await _pair(database, index, tenant, delivery_id, event_id)
         found = None
         if pair is not None:
-            keychain = Keychain(database, vault_of(config))
+            keychain = Keychain(database, await open_vault(config, database))
             found = await log_of_deliveries.detail(
                 database, index, keychain, pair, request_options=request_options(config)
             )
@@ -158,7 +158,7 @@ def show(delivery_id: UUID, tenant: str, event_id: str | None, config_file: Path
 def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | None, config_file: Path | None) -> None:
     """Send a delivery again now, with the same webhook-id, whatever became of it.
 
-    Refused if the route is disabled, or was disabled when the event happened.
+    Refused if the route is disabled, or has been disabled when the event happened or since.
     """
 
     async def work(database: Database) -> RetryResult:

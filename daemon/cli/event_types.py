@@ -45,7 +45,8 @@ def load(file: BinaryIO | None, sample: bool, yes: bool, config_file: Path | Non
     """Make the types in a JSON file the whole catalogue.
 
     The file is as in PUT /v1/event-types: a list of {"name", "description", "example": {"data", "context",
-    "snapshot"}}, or an object that has this list as "event_types". If anything in the file is wrong, nothing changes.
+    "snapshot"}}, as `list --json` prints it, or an object that has this list as "event_types". If anything in the file
+    is wrong, nothing changes.
     If types of the present catalogue are not in it, it asks first, unless there is --yes.
     """
     if (file is None) != sample:

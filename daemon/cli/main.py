@@ -56,11 +56,26 @@ def _imported(name: str) -> ModuleType:
     if name not in sys.modules:
         gc.disable()
         try:
+            _import_structlog()
             import_module(name)
         finally:
             gc.freeze()
             gc.enable()
     return sys.modules[name]
+
+
+def _import_structlog() -> None:
+    """Imports it without rich, which it looks for to print tracebacks that we do not print.
+
+    Measured: 3 MiB of each process that stays.
+    """
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment] # None: not to be found
+    if "structlog" not in modules and "rich" not in modules:
+        modules["rich"] = None
+        try:
+            import_module("structlog")
+        finally:
+            del modules["rich"]
 
 
 class LazyGroup(click.Group):

@@ -6,7 +6,6 @@ database; both may run beside daemons, but `migrate --accept-restore` needs ever
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from daemon.cli.peer import get
 from daemon.cli.store import config_option, settings, with_store
 from daemon.config import ListenAddress, masked
 from daemon.credentials.keys import MasterKeyInUse, Rewrapped
-from daemon.store import vault_of
+from daemon.store import open_vault
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.lineage import RestoreSurvey
@@ -96,7 +95,7 @@ def rewrap(config_file: Path | None, as_json: bool) -> None:
     config = settings(config_file)
 
     async def work(database: Database) -> Rewrapped:
-        return await daemon.credentials.keys.rewrap(database, await asyncio.to_thread(vault_of, config))
+        return await daemon.credentials.keys.rewrap(database, await open_vault(config, database))
 
     try:
         with output.working("sealing secrets"):

@@ -5,10 +5,11 @@ They ignore the proxy settings of the environment: both questions are about the 
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 
 import orjson
 
@@ -17,7 +18,10 @@ from daemon.cli.console.failures import CliError
 TIMEOUT_SECONDS = 5.0
 # The digest of a hundred thousand routes takes a busy daemon some seconds.
 PROJECTION_SECONDS = 60.0
+# One that comes byte by byte, each in time, would else never be given up.
+WHOLE_SECONDS = 600.0
 _ANSWER_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,17 @@ def fetch_projection(url: str, token: str | None) -> LiveProjection:
 
 
 def get(
-    url: str, token: str | None = None, *, seconds: float = TIMEOUT_SECONDS, most_bytes: int = _ANSWER_BYTES
+    url: str,
+    token: str | None = None,
+    *,
+    seconds: float = TIMEOUT_SECONDS,
+    whole_seconds: float = WHOLE_SECONDS,
+    most_bytes: int = _ANSWER_BYTES,
 ) -> bytes:
-    """The body of a 200 answer. Raises CliError for anything else, and for a body of more than `most_bytes`."""
+    """The body of a 200 answer. Raises CliError for anything else, for a body of more than `most_bytes`, and for one of
+    which no byte comes for `seconds`, or that has not come after `whole_seconds`.
+    """
+    until = time.monotonic() + whole_seconds
     if not url.startswith(("http://", "https://")):
         raise CliError(f"{url} is no URL", hint="give one like http://127.0.0.1:8080")
     request = urllib.request.Request(url)  # noqa: S310 - the scheme is checked above
@@ -51,7 +63,7 @@ def get(
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(request, timeout=seconds) as answer:
-            body: bytes = answer.read(most_bytes + 1)
+            body = _read(answer, most_bytes + 1, until)
     except urllib.error.HTTPError as error:
         hint = "pass --token or set HOOKLEDGER_TOKEN" if error.code in {401, 403} else ""
         raise CliError(f"{url} answers {error.code}", hint=hint) from error
@@ -64,3 +76,15 @@ def get(
             f"{url} answers with more than {most_bytes >> 20} MiB", hint="see whether it is the right address"
         )
     return body
+
+
+def _read(answer: HTTPResponse, most_bytes: int, until: float) -> bytes:
+    """The body, or so many bytes of it. Raises TimeoutError."""
+    body = bytearray()
+    while len(body) < most_bytes and (chunk := answer.read1(min(_CHUNK_BYTES, most_bytes - len(body)))):
+        body += chunk
+        if time.monotonic() > until:
+            raise TimeoutError("it takes too long to send all of its answer")
+    if answer.length and len(body) < most_bytes:
+        raise IncompleteRead(bytes(body), answer.length)
+    return bytes(body)

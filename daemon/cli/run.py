@@ -114,7 +114,7 @@ def _listen_failures() -> Iterator[None]:
     try:
         yield
     except ListenFailed as error:
-        raise CliError(str(error), hint="stop what listens there, or choose another address with --listen") from error
+        raise CliError(str(error), hint=error.hint) from error
 
 
 def _announce(running: Running) -> None:

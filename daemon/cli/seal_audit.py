@@ -13,12 +13,13 @@ from daemon.cli.console.failures import CliError
 from daemon.config import Config
 from daemon.core.sealing.head import MalformedHead, PublicSealKey
 from daemon.sealing.anchors import Anchor, BadAnchors, parse_anchors
-from daemon.sealing.report import SealReport
+from daemon.sealing.report import UNKNOWN_SIGNER, SealReport
 from daemon.store import seal_keys_of
 from daemon.web.http import shapes
 
 # A year of heads, one each minute.
-_ANCHOR_BYTES = 256 << 20
+ANCHOR_BYTES = 256 << 20
+_KEY_BYTES = 64 << 10
 
 anchors_option = click.option(
     "--anchors",
@@ -40,10 +41,10 @@ def anchors_in(place: str | None) -> list[Anchor]:
         return []
     try:
         if place.startswith(("http://", "https://")):
-            text = peer.get(place, most_bytes=_ANCHOR_BYTES).decode()
+            raw = peer.get(place, most_bytes=ANCHOR_BYTES)
         else:
-            text = Path(place).read_text(encoding="utf-8")
-        return parse_anchors(text)
+            raw = read(Path(place), ANCHOR_BYTES)
+        return parse_anchors(raw.decode())
     except OSError as error:
         raise CliError(
             f"{place} cannot be read: {error.strerror}", hint="give a file of anchors, or its URL"
@@ -54,10 +55,19 @@ def anchors_in(place: str | None) -> list[Anchor]:
         raise CliError(f"{place}: {error}", hint="compare it with another copy of the heads") from error
 
 
+def read(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file, which may also be a device without an end. Raises CliError if there are more."""
+    with path.open("rb") as file:
+        raw = file.read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise CliError(f"{path} has more than {most_bytes:,} bytes", hint="see whether it is the right file")
+    return raw
+
+
 def public_key_in(path: Path) -> PublicSealKey:
     """The public key in a file: a line of text, or the JSON of GET /v1/seals/key. Raises CliError."""
     try:
-        return PublicSealKey.parse(_key_text(path.read_text(encoding="utf-8")))
+        return PublicSealKey.parse(_key_text(read(path, _KEY_BYTES).decode()))
     except (MalformedHead, UnicodeDecodeError) as error:
         hint = "save what GET /v1/seals/key answers, or the text of its key alone"
         raise CliError(f"{path}: {error}", hint=hint) from error
@@ -97,7 +107,9 @@ def show(report: SealReport) -> None:
     if report.dropped:
         output.note(f"{report.dropped:,} parts of seals are no longer kept, and were not compared")
     for gap in report.gaps:
-        output.note(f"{gap}: give --key, as GET /v1/seals/key shows it")
+        output.note(f"{gap}: give --key, as GET /v1/seals/key shows it" if gap == UNKNOWN_SIGNER else gap)
+    if report.broken_off is not None:
+        output.note(f"the comparison broke off with: {output.plain(report.broken_off)}")
     rows = [(f.part, f.seal, f.detail) for f in report.findings]
     output.table(("part", "seal", "finding"), rows, empty=_without_findings(report))
     output.fields(

@@ -19,7 +19,7 @@ from daemon.config import Config, load
 from daemon.core import texts
 from daemon.credentials.keys import Keychain
 from daemon.operations import audience_of
-from daemon.store import open_store, vault_of
+from daemon.store import open_store, open_vault
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 
@@ -94,7 +94,7 @@ async def open_commands(config: Config, database: Database) -> Commands:
 
     How many routes a tenant may have holds here too; how often they may be changed does not.
     """
-    vault = vault_of(config)
+    vault = await open_vault(config, database)
     await vault.check(database)
     return Commands(
         database,

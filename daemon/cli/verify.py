@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import orjson
 
 from daemon.cli import seal_audit
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
-from daemon.core.events import raw_json
 from daemon.core.sealing import proof
 from daemon.core.sealing.head import MalformedHead, PublicSealKey, log_name, parse_head
 from daemon.core.sealing.proof import ProofRefused, ProvenDelivery
 from daemon.web.http import shapes
+
+# Ours have some kilobytes for each outcome.
+PROOF_BYTES = 16 << 20
 
 
 @click.command()
@@ -27,11 +28,11 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
     """Check the proof of a delivery, offline.
 
     FILE is what GET /v1/tenants/…/deliveries/…/proof answers. Exits with 1 unless its rows are in seals, its seals in
-    the tree of a head, and the head signed by that key.
+    the tree of a head, and the head signed by that key. That there are no other outcomes it cannot prove: an audit can.
     """
-    document = _read(file)
-    keys = [seal_audit.public_key_in(key_file)] if key_file is not None else _own_keys(document, config_file)
     try:
+        document = proof.parse(seal_audit.read(file, PROOF_BYTES))
+        keys = [seal_audit.public_key_in(key_file)] if key_file is not None else _own_keys(document, config_file)
         proven = proof.verify(document, keys)
     except ProofRefused as error:
         raise CliError(
@@ -42,17 +43,6 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
         output.document(_as_json(proven))
     else:
         _show(proven)
-
-
-def _read(file: Path) -> object:
-    raw = file.read_bytes()
-    try:
-        document: object = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise CliError(
-            f"{file} is no JSON: {raw_json.reason(raw, error)}", hint="was it cut off? Get the proof again"
-        ) from error
-    return document
 
 
 def _own_keys(document: object, config_file: Path | None) -> list[PublicSealKey]:
@@ -112,7 +102,7 @@ def _show(proven: ProvenDelivery) -> None:
             *(() if proven.message is None else (("message", proven.message),)),
             ("route", proven.route),
             ("sealed until", proven.sealed_at),
-            ("not sealed", f"{proven.unsealed} later outcomes" if proven.unsealed else "nothing"),
+            ("not sealed", f"{proven.unsealed or 'no'} outcomes, by what the document says"),
             ("signed head", f"{proven.head.size:,} seals of {proven.head.origin}"),
             ("key", proven.key.text),
         ]

@@ -16,7 +16,7 @@ import orjson
 
 import eventstore.route_log.sealed_secrets
 from daemon import route_state
-from daemon.commands.errors import Conflict, KeyReused, NotFound, Stale
+from daemon.commands.errors import CommandError, Conflict, KeyReused, NotFound, Stale
 from daemon.commands.limits import CommandLimits, CommandQuota
 from daemon.commands.route_secrets import SealedSecret, SecretKind
 from daemon.core.routing.index import RouteIndex
@@ -95,15 +95,20 @@ class CommandExecutor:
         self._on_appended = on_appended
         self._index = index
 
-    async def create(self, tenant: str, route_id: UUID, decision: NewBody, context: Context) -> CommandResult:
-        """Raises Conflict if the request id was used for another command, or the tenant has too many routes."""
+    async def create(
+        self, tenant: str, route_id: UUID, decide: Callable[[], Awaitable[NewBody]], context: Context
+    ) -> CommandResult:
+        """Raises Conflict if the request id was used for another command, or the tenant has too many routes, and what
+        `decide` raises.
+        """
         self._count(tenant, context)
         lifecycle_type = LifecycleEventType.CREATED
         if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
             return previous
+        decision = await decide()
         try:
             event = await self._append(tenant, route_id, 1, lifecycle_type, decision, context)
-        except RequestReused:  # the same request, at the same time
+        except (RequestReused, CommandError):  # the same request, at the same time, perhaps the last one allowed
             if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
                 return previous
             raise
@@ -118,10 +123,16 @@ class CommandExecutor:
             previous = await self._previous_result(lifecycle_type, context, tenant=tenant, route_id=route_id)
             if previous is not None:
                 return previous
-            route = await self.load(tenant, route_id)
-            if context.if_version is not None and route.version != context.if_version:
-                raise Stale(f"the route is at version {route.version}, not {context.if_version}: read it again")
-            decision = await _decision(route, lifecycle_type, decide)
+            try:
+                route = await self.load(tenant, route_id)
+                if context.if_version is not None and route.version != context.if_version:
+                    raise Stale(f"the route is at version {route.version}, not {context.if_version}: read it again")
+                decision = await _decision(route, lifecycle_type, decide)
+            except CommandError:  # perhaps for what the same request, at the same time, has done since
+                previous = await self._previous_result(lifecycle_type, context, tenant=tenant, route_id=route_id)
+                if previous is None:
+                    raise
+                return previous
             if decision is None:
                 return CommandResult(route=route, appended=False)
             try:

@@ -66,13 +66,16 @@ class Commands:
 
     async def create(self, tenant: str, draft: RouteDraft, context: Context) -> CommandResult:
         """Creates a route, enabled unless the draft says otherwise. Raises Invalid and TooManyRoutes."""
-        draft = self._checked(tenant, draft, await self._known_types())
         route_id = uuid4()
-        headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
-        key = route_secrets.key(self._keychain, tenant, route_id, draft.verification_key)
-        body = {"config": config_to_body(_config(draft, headers)), "enabled": draft.enabled, "key": key.body}
-        decision = NewBody(body=body, secrets=(key.secret, *_present(headers)))
-        return await self._executor.create(tenant, route_id, decision, context)
+
+        async def decide() -> NewBody:
+            checked = self._checked(tenant, draft, await self._known_types())
+            headers = route_secrets.headers(self._keychain, tenant, route_id, checked.headers)
+            key = route_secrets.key(self._keychain, tenant, route_id, checked.verification_key)
+            body = {"config": config_to_body(_config(checked, headers)), "enabled": checked.enabled, "key": key.body}
+            return NewBody(body=body, secrets=(key.secret, *_present(headers)))
+
+        return await self._executor.create(tenant, route_id, decide, context)
 
     async def edit(self, tenant: str, route_id: UUID, changes: Mapping[str, Any], context: Context) -> CommandResult:
         """Changes the values that `changes` names: keys of EDITABLE, values as in RouteDraft.

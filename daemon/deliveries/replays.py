@@ -80,12 +80,14 @@ async def retry_now(
     Raises Conflict if it may not be sent or its event is no longer kept, KeyReused if the request id was used for
     another command, and NotFound if the event is not due to the route.
     """
-    refused = resend.delivery(timeline.current, pair.event_time)
-    if refused is not None:
-        raise Conflict(refused.reason)
+    request, refused = _request(context), resend.delivery(timeline.current, pair.event_time)
     await _check_key(database, context, besides=UsedKey.RETRIES)
     try:
-        requeued = await manual_retry.retry(database, route_id=pair.route_id, seq=pair.seq, request=_request(context))
+        if refused is not None:
+            if await manual_retry.is_repeated(database, route_id=pair.route_id, seq=pair.seq, request=request):
+                return RetryResult.DUE  # it was not refused when it was carried out
+            raise Conflict(refused.reason)
+        requeued = await manual_retry.retry(database, route_id=pair.route_id, seq=pair.seq, request=request)
     except RequestReused as error:
         raise KeyReused from error
     if requeued is RetryResult.GONE:

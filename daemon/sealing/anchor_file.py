@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -19,8 +19,8 @@ from daemon.core.sealing.head import SignedHead
 
 def line_of(head: SignedHead, at: datetime) -> bytes:
     """The line of a head that was signed at that time."""
-    entry = {"seal": head.head.size, "at": at.isoformat(timespec="microseconds"), "note": head.note}
-    return orjson.dumps(entry) + b"\n"
+    moment = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return orjson.dumps({"seal": head.head.size, "at": moment, "note": head.note}) + b"\n"
 
 
 def append(path: Path, line: bytes) -> None:

@@ -6,11 +6,12 @@ is the signed note. Other members do not count. A file with a single note in its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from daemon.core.events import raw_json
 from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, log_name, parse_head
 from daemon.sealing.report import SealReport
 
@@ -33,13 +34,15 @@ class Anchor:
 
 def parse_anchors(text: str) -> list[Anchor]:
     """The heads in a file of anchors. Raises BadAnchors, also if there is none."""
+    if text.startswith("\ufeff"):
+        raise BadAnchors("it begins with a byte order mark, so somebody has edited it: save it as UTF-8 without one")
     if not text.lstrip().startswith("{"):
         try:
             return [Anchor(line=1, signed=parse_head(text))]
         except MalformedHead as error:
             raise BadAnchors(f"this holds no signed head: {error}") from error
     anchors = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_lines(text), 1):
         if not line.strip():
             continue
         try:
@@ -49,15 +52,35 @@ def parse_anchors(text: str) -> list[Anchor]:
     return anchors
 
 
+def _lines(text: str) -> Iterator[str]:
+    """The lines, which end with line feeds alone, one after the other: a year of heads has half a million."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+        start = end + 1
+
+
 def _note(line: str) -> str:
     try:
         parsed = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        is_doubled = isinstance(parsed, dict) and _has_two_notes(line)
+    except (ValueError, RecursionError) as error:
         raise MalformedHead("it is no JSON; was it cut off?") from error
+    if is_doubled:
+        raise MalformedHead("it has two notes: somebody has changed it")
     note = parsed.get("note") if isinstance(parsed, dict) else None
     if not isinstance(note, str):
         raise MalformedHead("it has no note")
     return note
+
+
+def _has_two_notes(line: str) -> bool:
+    """Ours have the name once and nothing that is written as an escape, and so are not read once more."""
+    if line.count('"note"') == 1 and "\\u" not in line:
+        return False
+    return [name for name, _ in raw_json.members(line)].count("note") > 1
 
 
 def compare(

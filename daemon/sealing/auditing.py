@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from daemon.core.sealing.head import PublicSealKey, log_name
@@ -20,9 +20,12 @@ from daemon.sealing.contents import contents
 from daemon.sealing.report import SealReport
 from daemon.sealing.rows import content_of
 from eventstore.domain_events import ticks
+from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.progress import retention
-from eventstore.seals import covered, strays, turns
+from eventstore.queries.auditing import unreadable
+from eventstore.seals import covered, stored, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 
 # A run has so many seals, rows, ticks and events of the route log at most, or is one seal.
@@ -30,6 +33,13 @@ _RUN_SEALS = 500
 _RUN_ROWS = 50_000
 _RUN_TICKS = 20_000
 _RUN_ROUTE_EVENTS = 20_000
+
+# In so many minutes, or for so many times the wait between two seals, something may be recorded before it is sealed: a
+# seal of much takes a while. The minutes are counted, since the time between two rows may be that by which a clock was
+# set; no clock is set by a day.
+_UNSEALED = timedelta(minutes=10)
+_UNSEALED_TURNS = 3
+_LONGEST_STEP = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -65,21 +75,68 @@ async def audit_seals(
     anchors: Sequence[Anchor] = (),
     start: datetime,
     end: datetime,
+    every: timedelta | None = None,
 ) -> SealReport:
     """Recomputes the chain of all seals, and what those cover that were made in [start, end), with the one after it.
 
     `keys` are the public keys that are ours, none if they are not known here. `anchors` are heads that must be heads of
-    these seals.
+    these seals. With `every`, the wait between two seals, it looks whether sealing stands still.
     """
     report = SealReport(is_signer_known=bool(keys))
+    try:
+        await _walk(database, report, keys=keys, anchors=anchors, start=start, end=end)
+        if every is not None and not report.findings:
+            report.unsealed = await _unsealed(database, max(_UNSEALED, every * _UNSEALED_TURNS))
+    except (StoreUnavailable, ChainBroken):
+        raise
+    except (StoreError, *unreadable.ERRORS) as error:
+        if not await _note_unreadable(database, report):
+            raise
+        report.broken_off = f"{error}"
+    return report
+
+
+async def _unsealed(database: Database, most: timedelta) -> tuple[datetime, datetime] | None:
+    """From when until when things were recorded that are not sealed, if that is for longer."""
+    last = await stored.newest(database)
+    mark = SealMark() if last is None else last.mark
+    found = await strays.unsealed(database, mark, origin=await turns.origin(database))
+    if found is None:
+        return None
+    is_long = timedelta(minutes=found.minutes) > most or found.until - found.since > max(_LONGEST_STEP, most)
+    return (found.since, found.until) if is_long else None
+
+
+async def _note_unreadable(database: Database, report: SealReport) -> bool:
+    """Adds what keeps the seals from being read. True if there is something."""
+    for time in await unreadable.times(database):
+        report.add(time.table, f"{time.key}: {time.detail}")
+    for fault in await schema_lines.faults(database):
+        report.add("schema", f"{fault.part}: {fault.detail}")
+    try:
+        await retention.horizon(database)
+    except StoreError as error:
+        report.add("meta", str(error))
+    return bool(report.findings)
+
+
+async def _walk(
+    database: Database,
+    report: SealReport,
+    *,
+    keys: Collection[bytes],
+    anchors: Sequence[Anchor],
+    start: datetime,
+    end: datetime,
+) -> None:
     origin = await turns.origin(database)
     deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
     walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
     run = _Run(SealMark())
-    restored = 0
+    restored = SealMark()
     async for previous, row in walk.seals(database, report):
         if row.origin != origin:
-            restored = row.n
+            restored = row.mark
         is_of_period = row.at >= start and (previous is None or previous.at < end)
         if not is_of_period or not run.takes(row):
             await _judge(database, report, run, origin, deleted)
@@ -93,7 +150,6 @@ async def audit_seals(
         await _compare_present(database, report, walk.last, restored)
     ours = [PublicSealKey(name=walk.name, key=key) for key in keys]
     anchored.compare(report, anchors, name=walk.name, keys=ours, heads=walk.heads, size=walk.tree.size)
-    return report
 
 
 async def _judge(database: Database, report: SealReport, run: _Run, origin: str, deleted: set[UUID]) -> None:
@@ -118,7 +174,7 @@ def _rows_of(row: SealRow) -> int:
     return sum(row.event_rows) + sum(row.attempt_rows)
 
 
-async def _compare_present(database: Database, report: SealReport, last: SealRow, restored: int) -> None:
+async def _compare_present(database: Database, report: SealReport, last: SealRow, restored: SealMark) -> None:
     """What may only have grown since the newest seal, and rows that no seal can cover."""
     checkpoints, now = await strays.present(database)
     if len(checkpoints) != len(last.checkpoints):
@@ -136,5 +192,5 @@ async def _compare_present(database: Database, report: SealReport, last: SealRow
             report.add("meta", f"{name} went back from {sealed} to {kept_from}", seal=last.n)
         elif kept_from is not None and kept_from > now:
             report.add("meta", f"{name} is {kept_from}, in the future")
-    for stray in await strays.strays(database, upto_tick=last.tick, restored=restored):
+    for stray in await strays.strays(database, restored=restored.n, restored_tick=restored.tick):
         report.add(stray.part, stray.detail)

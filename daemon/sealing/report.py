@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from daemon.core.texts import moment
+
+UNKNOWN_SIGNER = "without a public key of ours it was not checked who signed the seals, so anybody may have made them"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealFinding:
@@ -25,6 +29,8 @@ class SealReport:
     `is_signer_known` is False if there is no key of ours to check signatures with.
 
     `sealed_until` is the time of the newest seal: what came after it is not sealed yet. None if there is no seal.
+    `unsealed` is from when until when things were recorded that are not sealed, if that is for longer than it may be.
+    `broken_off` is the error by which the audit did not come to its end, for the operator only.
     """
 
     seals: int = 0
@@ -34,14 +40,25 @@ class SealReport:
     anchors: int = 0
     is_signer_known: bool = True
     sealed_until: datetime | None = None
+    unsealed: tuple[datetime, datetime] | None = None
+    broken_off: str | None = None
     findings: list[SealFinding] = field(default_factory=list)
 
     @property
     def gaps(self) -> list[str]:
         """Why the seals prove less than they could, in sentences."""
-        if self.is_signer_known or not self.seals:
-            return []
-        return ["without a public key of ours it was not checked who signed the seals, so anybody may have made them"]
+        gaps = []
+        if self.broken_off is not None:
+            gaps.append("the seals were not compared to their end, because of what was found")
+        if self.unsealed is not None:
+            since, until = map(moment, self.unsealed)
+            gaps.append(
+                f"what was recorded from {since} to {until} is not sealed, so that no change of it is found: see why "
+                "sealing stands still"
+            )
+        if not self.is_signer_known and self.seals:
+            gaps.append(UNKNOWN_SIGNER)
+        return gaps
 
     def add(self, part: str, detail: str, *, seal: int | None = None) -> None:
         """Adds a finding."""

@@ -80,13 +80,15 @@ def head_of(row: SealRow, root: bytes) -> SignedHead:
 
 
 def _days(days: Sequence[date], rows: Sequence[int], roots: Sequence[bytes]) -> tuple[SealedDay, ...]:
-    """Arrays of different lengths, which we never write, make another seal, too: what is missing is nothing."""
+    """Arrays of different lengths, or with nulls, which we never write, make another seal, too: what is missing is
+    nothing.
+    """
     length = max(len(days), len(rows), len(roots))
     return tuple(
         SealedDay(
-            day=days[place] if place < len(days) else date.min,
+            day=(days[place] if place < len(days) else None) or date.min,
             rows=rows[place] if place < len(rows) else -1,
-            root=roots[place] if place < len(roots) else b"",
+            root=(roots[place] if place < len(roots) else None) or b"",
         )
         for place in range(length)
     )

@@ -36,7 +36,7 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
 from daemon.runtime import signals
 from daemon.runtime.tasks import TaskGroup
-from daemon.store import embedded_server, vault_of
+from daemon.store import embedded_server, open_vault
 from daemon.telemetry import logs, metrics
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
@@ -100,7 +100,7 @@ async def _prepared(config: Config) -> AsyncIterator[tuple[Config, tuple[int, ..
             inherited = (server.users_descriptor,)
             config = config.with_database(Secret(server.url))
         async with app.prepared(config) as opened:
-            vault = await asyncio.to_thread(vault_of, config)
+            vault = await open_vault(config, opened)
             await vault.check(opened)
         yield config, inherited
 

@@ -8,6 +8,7 @@ passes, the connection is closed without a word to the server, and nothing here 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -39,10 +40,13 @@ LIMIT_SECONDS = 5.0
 # what it waited for. Isolation: ticks and fenced writes must see what was committed while they waited for a lock,
 # whatever the default of a role or a database is. No sequential scans: every midnight begins a partition without
 # statistics, and the planner then read all of it to find a cut of one row. No parallel scans: starting the workers
-# takes ten times as long as reading a cut. Strings as the standard has them: else a backslash in a literal of a
-# statement, or of a function that it calls, means another text. Generic plans: planning over 38 partitions took 1 to 9
-# ms for each cut, executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL OR
-# tenant = $1" uses no index.
+# takes ten times as long as reading a cut. Generic plans: planning over 38 partitions took 1 to 9 ms for each cut,
+# executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses
+# no index.
+# The last six: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
+# an audit, a policy hide rows from whoever asks, or a text mean something else: without strings as the standard has
+# them, a backslash in a literal of a statement, or of a function that it calls. So names are those of PostgreSQL, and a
+# statement to which a policy applies fails.
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "5s",
@@ -51,9 +55,14 @@ SERVER_SETTINGS = {
     "timezone": "UTC",
     "enable_seqscan": "off",
     "max_parallel_workers_per_gather": "0",
-    "standard_conforming_strings": "on",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
+    "search_path": "pg_catalog, pg_temp",
+    "row_security": "off",
+    "transform_null_equals": "off",
+    "constraint_exclusion": "partition",
+    "datestyle": "ISO, MDY",
+    "standard_conforming_strings": "on",
 }
 
 OLDEST_SERVER = 150000
@@ -265,6 +274,11 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
     match error:
         case StoreError():
             return error
+        case asyncpg.InvalidAuthorizationSpecificationError() if "pg_hba.conf" in str(error.args[0]):
+            return AccessRefused(
+                f"PostgreSQL at {where} has no line in its pg_hba.conf that lets this user in from here",
+                hint="add one there; if there is one that begins with hostssl, put sslmode=require into database.url",
+            )
         case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
             return AccessRefused(
                 f"PostgreSQL at {where} refuses this user or password",
@@ -317,19 +331,31 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
                 f"the disk of PostgreSQL at {where} is full: {_said(error)}",
                 hint="give it space; for less data lower retention.events_days and retention.attempts_days",
             )
-        case ssl.SSLCertVerificationError():
-            return StoreUnavailable(
-                f"the certificate of PostgreSQL at {where} is not trusted: {error.verify_message.rstrip('.')}",
-                hint="renew it, or correct the host or sslrootcert in database.url",
-            )
-        case ssl.SSLError():
-            return StoreUnavailable(
-                f"there is no TLS with PostgreSQL at {where} ({error.reason or error})",
-                hint="see what the server offers, and the files of sslrootcert, sslcert and sslkey in database.url",
-            )
         case TimeoutError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
+            )
+        case ssl.SSLCertVerificationError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} does not prove who it is: {error.verify_message.rstrip('.')}",
+                hint="renew its certificate if that has expired; else name the authority that signed it in "
+                "sslrootcert, and in database.url the host that it is for",
+            )
+        case ssl.SSLError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} and this machine do not agree on TLS ({error.reason or error})",
+                hint="see which versions of TLS the server takes and database.url asks for, and the files of "
+                "sslrootcert, sslcert and sslkey",
+            )
+        case ConnectionError() if "rejected SSL upgrade" in str(error):
+            return StoreUnavailable(
+                f"PostgreSQL at {where} takes no TLS, and sslmode in database.url asks for it",
+                hint="turn ssl on in the server, or leave sslmode out if the network between is your own",
+            )
+        case socket.gaierror():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} is not reachable: its host has no address",
+                hint="see whether database.url names the right host, and whether DNS answers",
             )
         case asyncpg.PostgresError() if is_outage(error) and not isinstance(error, asyncpg.ConnectionDoesNotExistError):
             return StoreUnavailable(

@@ -21,6 +21,16 @@ _OF_DRIVER = {
     "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation", "ssl_min_protocol_version",
     "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
 }  # fmt: skip
+# The values that these may have.
+_VALUES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "primary", "read-write", "prefer-standby", "standby", "read-only"),
+    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+}
+# These name files, and the last one is the password of one.
+_OF_TLS = {"sslrootcert", "sslcrl", "sslcert", "sslkey", "sslpassword"}
 # Parameters of libpq that change nothing here.
 _HARMLESS = {
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "connect_timeout",
@@ -34,8 +44,6 @@ _HARMLESS_VALUES = {
     "client_encoding": {"auto", "utf8", "utf-8", "unicode"},
     "requiressl": {"0"},
 }
-# Parameters that name files which the driver reads for each connection.
-_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 # Parameters of libpq that ask for what is not done here.
 _REFUSED = {
     "channel_binding": "the driver cannot bind to the channel; sslmode=verify-full proves who the server is",
@@ -56,12 +64,13 @@ WRITE_URL = "write postgresql://user:password@host:port/name, special characters
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUrls:
     """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told;
-    `files` the paths of certificates and keys, by the name of the parameter.
+    `tls` the parameters that name files. With `is_verified` they have to prove who they are.
     """
 
     servers: tuple[str, ...]
     settings: dict[str, str]
-    files: dict[str, str]
+    tls: dict[str, str]
+    is_verified: bool
 
 
 def parsed(url: str) -> ServerUrls:
@@ -70,14 +79,10 @@ def parsed(url: str) -> ServerUrls:
     kept: list[tuple[str, str]] = []
     settings: dict[str, str] = {}
     given = parse_qsl(parts.query, keep_blank_values=True)
-    if dict(given).get("sslrootcert") == "system":
-        raise MalformedUrl(
-            "database.url has sslrootcert=system, which Hookledger cannot do",
-            hint="name the file of the system's authorities, like /etc/ssl/certs/ca-certificates.crt",
-        )
     is_verified = dict(given).get("sslmode") in {"verify-ca", "verify-full"}
     for name, value in given:
         if name in _OF_DRIVER:
+            _check_value(name, value)
             kept.append((name, value))
         elif name in _HARMLESS or value.lower() in _HARMLESS_VALUES.get(name, ()):
             pass
@@ -95,8 +100,8 @@ def parsed(url: str) -> ServerUrls:
     except ValueError:
         raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
-    files = {name: value for name, value in given if name in _FILES}
-    return ServerUrls(servers=tuple(servers), settings=settings, files=files)
+    tls = {name: value for name, value in kept if name in _OF_TLS}
+    return ServerUrls(servers=tuple(servers), settings=settings, tls=tls, is_verified=is_verified)
 
 
 def location(url: str) -> str:
@@ -123,6 +128,17 @@ def split(url: str) -> SplitResult:
     scheme, separator, rest = url.partition("://")
     hosts = re.split("[/?#]", rest, maxsplit=1)[0]
     return urlsplit(f"{scheme}{separator}{rest[len(hosts) :]}")._replace(netloc=hosts)
+
+
+def _check_value(name: str, value: str) -> None:
+    allowed = _VALUES.get(name)
+    if allowed is not None and value not in allowed:
+        raise MalformedUrl(f"database.url has no such {name}", hint=f"write one of {', '.join(allowed)}")
+    if (name, value) == ("sslrootcert", "system"):
+        raise MalformedUrl(
+            "database.url has sslrootcert=system, which the driver does not know",
+            hint="name the file with the authorities of the system, such as /etc/ssl/certs/ca-certificates.crt",
+        )
 
 
 def _parts(url: str) -> SplitResult:

@@ -8,22 +8,24 @@ If several servers are named, one that is behind the newest timeline seen is pas
 that was started again after another one was promoted: it takes writes, and what it gets is lost.
 
 What keeps a session from beginning is an outage, since it may pass: a certificate is renewed, a database takes
-connections again. Only what the URL itself says wrongly is not.
+connections again. Only what the URL itself says wrongly is not, and a file that it names and that is of no use when the
+daemon starts; one that goes away later may be on its way to be renewed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.postgres.builtin_types import KnowingConnection
-from eventstore.postgres.database_url import WRITE_URL, parsed
+from eventstore.postgres.database_url import WRITE_URL, ServerUrls, parsed
 from eventstore.postgres.errors import (
     AccessRefused,
     FormerPrimary,
@@ -59,10 +61,12 @@ class Dialer:
 
     def __init__(self, url: str, *, where: str, settings: Mapping[str, str], seconds: float) -> None:
         address = parsed(url)
+        _check_authorities(address)
+        _check_files(address.tls)
         self._servers = list(address.servers)
         self._where = where
         self._all = frozenset(address.servers)
-        self._files = address.files
+        self._files = {name: path for name, path in address.tls.items() if name != "sslpassword"}
         self._settings = address.settings | dict(settings)
         self._seconds_each = seconds / len(self._servers)
 
@@ -189,3 +193,43 @@ async def require_direct(connection: Connection) -> None:
 def is_standby(connection: Connection) -> bool:
     """True if the server was a standby when it was last heard of. It tells each session when that changes."""
     return getattr(connection.get_settings(), "in_hot_standby", "off") == "on"
+
+
+def _check_authorities(address: ServerUrls) -> None:
+    """Raises MalformedUrl if a server is to prove who it is, and nothing says who may vouch for it."""
+    found = address.tls.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
+    if address.is_verified and not found and not (Path.home() / ".postgresql" / "root.crt").exists():
+        raise MalformedUrl(
+            "database.url has the server verified, and names no file with the authorities that may sign",
+            hint="name it, as in sslrootcert=/etc/ssl/certs/ca-certificates.crt",
+        )
+
+
+def _check_files(given: Mapping[str, str]) -> None:
+    """Raises MalformedUrl, naming the parameter, unless the files can be used: later that would look like an outage."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for name in ("sslrootcert", "sslcrl"):
+        if given.get(name):
+            with _naming(name):
+                context.load_verify_locations(cafile=given[name])
+    if given.get("sslcert"):
+        with _naming("sslcert or sslkey" if given.get("sslkey") else "sslcert"):
+            context.load_cert_chain(
+                given["sslcert"], keyfile=given.get("sslkey") or None, password=lambda: given.get("sslpassword", "")
+            )
+
+
+@contextmanager
+def _naming(parameter: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise MalformedUrl(
+            f"database.url names a file in {parameter} that cannot be used for TLS ({error.reason or 'not PEM'})",
+            hint="give a file in PEM format; a certificate needs the key that belongs to it, in sslkey",
+        ) from error
+    except OSError as error:
+        raise MalformedUrl(
+            f"database.url names a file in {parameter} that cannot be read: {error.strerror}",
+            hint="see whether it is there, and whether this user may read it",
+        ) from error

@@ -136,6 +136,14 @@ async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryR
     return requeued
 
 
+async def is_repeated(database: Database, *, route_id: UUID, seq: int, request: RetryRequest) -> bool:
+    """True if this retry was carried out before. Raises RequestReused if the request id was used for something else."""
+    if request.request_id is None:
+        return False
+    async with database.connection() as connection:
+        return await _is_repeated(connection, route_id, seq, request)
+
+
 async def lock(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID) -> None:
     """Locks out other manual retries and replays of a route until the end of the transaction."""
     await connection.execute("SELECT hookledger.lock_resends($1)", route_id)

@@ -156,10 +156,21 @@ async def horizon(database: Database) -> Horizon:
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT key, value FROM hookledger.meta WHERE key LIKE '%\\_kept\\_from'")
     try:
-        found = {row["key"]: datetime.fromisoformat(row["value"]) for row in rows}
+        found = {row["key"]: moment_of(row["value"]) for row in rows}
     except ValueError as error:
         raise StoreError(f"hookledger.meta does not say from when on things are kept: {error}") from error
     return Horizon(events=found.get("events_kept_from"), attempts=found.get("attempts_kept_from"))
+
+
+def moment_of(text: str) -> datetime:
+    """The moment in a mark of retention. Raises ValueError if it is none, or none of a known zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError(f"{text!r} has no zone")
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is no time") from error
 
 
 async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:

@@ -58,6 +58,8 @@ class Chain:
             raise ChainBroken(f"position {pos + 1} of the route log is missing: {event.pos} follows {pos}", pos=pos + 1)
         if event.prev_hash != self.hash:
             raise ChainBroken(f"position {event.pos} does not continue the chain of position {pos}", pos=event.pos)
+        if event.effective_at.tzinfo is None:  # infinity, as the driver reads it
+            raise ChainBroken(f"position {event.pos} has no time that is ever written", pos=event.pos)
         if digest(event) != event.hash:
             raise ChainBroken(f"position {event.pos} is not what was written: its hash differs", pos=event.pos)
         if event.version != self._versions.get(event.route_id, 0) + 1:

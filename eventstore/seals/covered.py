@@ -129,9 +129,12 @@ SELECT * FROM (
  ORDER BY seq, recorded_at
 """
 
+# An outcome has no sealed_tick unless it was sealed before a restore: else the tick that it was sealed with would not
+# be the one by which it is judged.
 _ATTEMPT_COVER = 2
 _ATTEMPT = """
-SELECT txid, seal, seq, route_id::text COLLATE "C" AS route_id, number, at, coalesce(sealed_tick, tick) AS tick,
+SELECT txid, seal, seq, route_id::text COLLATE "C" AS route_id, number, at,
+       CASE WHEN sealed_tick IS NULL THEN tick WHEN seal IS NOT NULL THEN sealed_tick END AS tick,
        event_time, started_at, shard, status_code, duration_ms, route_version, is_test, outcome, error, tenant,
        event_id, event_type, key_ids, encode(sha256(convert_to(response_head, 'UTF8')), 'hex') AS response_head,
        encode(sha256(response_body), 'hex') AS response_body, delivery_key

@@ -8,22 +8,25 @@ from datetime import datetime
 from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
+from eventstore.seals.stored import SealMark
 
 _SECONDS = 300.0
 
 # Scalar subqueries, so that the conditions use the indexes of the columns.
 _NEXT = "(SELECT pg_snapshot_xmax(pg_current_snapshot()))"
-# $1 the tick of the newest seal, $2 the newest seal of earlier lineages, 0 if there is none.
+# $1 the newest seal of earlier lineages, $2 its tick, 0 if there is none. An event that was sealed under another tick
+# than the one that reads it was read again after a restore, by a later tick.
 _STRAYS = f"""
 SELECT 'domain_event' AS part, 'event ' || seq || ' has a transaction or a tick that never was' AS detail
   FROM hookledger.domain_event
  WHERE txid >= {_NEXT} OR txid = '0'::xid8 AND tick IS NULL
-    OR tick > (SELECT coalesce(max(tick), 0) FROM hookledger.tick) OR tick < 1 OR sealed_tick > $1 OR sealed_tick < 1
+    OR tick > (SELECT coalesce(max(tick), 0) FROM hookledger.tick) OR tick < 1
+    OR sealed_tick > $2 OR sealed_tick < 1 OR sealed_tick IS NOT NULL AND tick <= sealed_tick
  UNION ALL
 SELECT 'attempt', 'attempt ' || number || ' of event ' || seq || ' to route ' || route_id
        || ' has a transaction or a seal that never was'
   FROM hookledger.attempt
- WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $2 OR seal < 1
+ WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $1 OR seal < 1
  UNION ALL
 SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
  UNION ALL
@@ -48,6 +51,25 @@ SELECT coalesce(array_agg(tick ORDER BY shard), '{}') AS checkpoints, clock_time
   FROM hookledger.checkpoint
 """
 
+# $1 and $2 the tick and the position that the newest seal has come to, $3 the first transaction that it may not show.
+_UNSEALED = """
+SELECT min(since) AS since, max(until) AS until, count(DISTINCT minute) AS minutes
+  FROM (SELECT min(at) AS since, max(at) AS until, date_trunc('minute', at) AS minute
+          FROM (SELECT at FROM hookledger.tick WHERE tick > $1
+                 UNION ALL SELECT effective_at FROM hookledger.route_event WHERE pos > $2
+                 UNION ALL SELECT at FROM hookledger.attempt WHERE seal IS NULL AND txid >= $3) recorded
+         GROUP BY minute) by_minute
+HAVING min(since) IS NOT NULL
+"""
+
+
+class UnsealedTime(NamedTuple):
+    """From when until when things were recorded that no seal covers, and in how many minutes: clocks may be set."""
+
+    since: datetime
+    until: datetime
+    minutes: int
+
 
 class Stray(NamedTuple):
     """A row that no seal can cover: its table, and what is wrong with it."""
@@ -56,12 +78,12 @@ class Stray(NamedTuple):
     detail: str
 
 
-async def strays(database: Database, *, upto_tick: int, restored: int) -> list[Stray]:
-    """A hundred such rows at most. `upto_tick` is the tick of the newest seal, `restored` the newest seal from before a
-    dump was restored, 0 if none was.
+async def strays(database: Database, *, restored: int, restored_tick: int) -> list[Stray]:
+    """A hundred such rows at most. `restored` is the newest seal from before a dump was restored, with its tick, both 0
+    if none was.
     """
     async with database.connection(seconds=_SECONDS) as connection:
-        rows = await connection.fetch(_STRAYS, upto_tick, restored)
+        rows = await connection.fetch(_STRAYS, restored, restored_tick)
     return [Stray(*row.values()) for row in rows]
 
 
@@ -70,3 +92,11 @@ async def present(database: Database) -> tuple[list[int], datetime]:
     async with database.connection() as connection:
         (row,) = await connection.fetch(_PRESENT)
     return row["checkpoints"], row["now"]
+
+
+async def unsealed(database: Database, newest: SealMark, *, origin: str) -> UnsealedTime | None:
+    """When things were recorded that the newest seal does not cover; None if there are none."""
+    first_txid = int(newest.snap.split(":")[1]) if newest.origin == origin else 1
+    async with database.connection(seconds=_SECONDS) as connection:
+        row = await connection.fetchrow(_UNSEALED, newest.tick, newest.route_pos, first_txid)
+    return None if row is None else UnsealedTime(*row)

@@ -168,7 +168,6 @@ async def test_an_audit_finds_what_is_missing_in_the_record(
         pass
     report = hookledger("audit", "--json").json
     assert (report["deliveries"], report["findings"], report["gaps"]) == (1, [], [])
-    await connection.execute("ALTER TABLE hookledger.attempt DISABLE TRIGGER ALL")
     await connection.execute("DELETE FROM hookledger.attempt")
     await connection.execute("DELETE FROM hookledger.retry")
     await connection.close()
@@ -255,6 +254,46 @@ async def test_explain_takes_the_one_that_is_meant_of_two_events_with_one_id(
     assert newest["event_time"] > oldest["event_time"]
     assert hookledger("explain", "evt_1", "--tenant", "acme", *older, "--json").json == [oldest]
     assert "there is no event" in hookledger("explain", "evt_1", "--recorded-at", "2026-01-01T00:00:00Z", code=1).err
+
+
+async def test_an_audit_names_what_was_changed_of_the_schema(hookledger: CommandLine, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER TABLE hookledger.seal DISABLE TRIGGER seal_append_only")
+    await connection.close()
+    (finding,) = hookledger("audit", "--json", code=1).json["findings"]
+    assert (finding["table"], finding["key"]) == ("schema", "trigger seal.seal_append_only")
+
+
+async def test_an_audit_names_what_it_broke_off_at(hookledger: CommandLine, database_url: str) -> None:
+    hookledger.create_route()
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "SET session_replication_role = replica; UPDATE hookledger.route_event SET effective_at = '0044-03-15 BC'"
+    )
+    await connection.close()
+    ended = hookledger("audit", "--json", code=1).json
+    for findings in (ended["findings"], ended["seals"]["findings"]):
+        assert findings[-1]["detail"].endswith(
+            "effective_at is 0044-03-15 00:00:00+00 BC, which is no time that we write"
+        )
+    assert ended["gaps"][0] == "the audit did not come to its end, because of what was found"
+    shown = hookledger("audit", code=1)
+    assert "pos 1" in shown.out
+    assert "it broke off with: date value out of range" in shown.err
+
+
+async def test_an_audit_does_not_pass_over_what_was_dropped_too_early(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    hookledger("publish", stdin=EVENT)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "INSERT INTO hookledger.meta VALUES ('attempts_kept_from', to_char(now(), 'YYYY-MM-DD') || 'T00:00:00+00:00')"
+    )
+    await connection.close()
+    assert "retention.attempts_days is 30" in hookledger("audit", code=1).err
+    hookledger.environment["HOOKLEDGER_RETENTION__ATTEMPTS_DAYS"] = "1"
+    assert "retention.attempts_days" not in hookledger("audit", code=1).err
 
 
 async def test_an_audit_says_plainly_what_is_no_longer_kept(hookledger: CommandLine, database_url: str) -> None:

@@ -117,7 +117,7 @@ def test_no_database_there_is_69(tmp_path: Path) -> None:
 
 def test_a_database_url_that_is_none_is_78_and_not_repeated(tmp_path: Path) -> None:
     ended = CommandLine(tmp_path, "postgresql://me:hunter2@127.0.0.1/x?sslmode=perhaps")("routes", "list", code=78)
-    assert "database.url is not understood" in only_error(ended)
+    assert "HOOKLEDGER_DATABASE__URL: has no such sslmode; write one of disable, " in only_error(ended)
     assert "hunter2" not in ended.err
 
 
@@ -199,6 +199,27 @@ def test_a_master_key_of_another_database_is_78(hookledger: CommandLine, tmp_pat
     ended = elsewhere("routes", "create", *given, code=78)
     assert "master key" in only_error(ended)
     assert "last" in ended.err.splitlines()[-1], "the first key may have been exchanged since"
+
+
+def test_no_master_key_is_made_for_a_database_that_has_one(
+    hookledger: CommandLine, tmp_path: Path, database_url: str
+) -> None:
+    """It would be a wrong one: what needs none, like an audit, would then fail on that machine."""
+    route = hookledger.create_route()
+    elsewhere = CommandLine(tmp_path / "elsewhere", database_url)
+    elsewhere.home.mkdir()
+    commands = (
+        ("run", "--listen", "127.0.0.1:0"),
+        ("run", "--listen", "127.0.0.1:0", "--workers", "2"),
+        ("routes", "disable", route["id"]),
+        ("keys", "rewrap"),
+    )
+    for command in commands:
+        message = only_error(elsewhere(*command, code=78))
+        assert message.startswith("this database has secrets under a master key, and there is none in ")
+        assert message.endswith("/master.key")
+    assert [path for path in elsewhere.home.rglob("*") if path.is_file()] == []
+    hookledger("routes", "enable", route["id"])
 
 
 def test_a_port_that_is_taken_is_exit_code_1(hookledger: CommandLine) -> None:

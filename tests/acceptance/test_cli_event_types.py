@@ -44,6 +44,13 @@ def test_the_body_of_the_api_is_a_file_too(hookledger: CommandLine) -> None:
     }
 
 
+def test_a_list_is_a_file_too(hookledger: CommandLine) -> None:
+    hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
+    listed = hookledger("event-types", "list", "--json").out
+    loaded_again = hookledger("event-types", "load", "-", "--json", stdin=listed).json
+    assert loaded_again == {"event_types": 2, "added": 0, "changed": 0, "removed": 0}
+
+
 def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
     assert hookledger("event-types", "load", "--sample", "--json").json["event_types"] == 33
     assert "order.reminder" in loaded(hookledger)

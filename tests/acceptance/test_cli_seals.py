@@ -104,6 +104,7 @@ async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
     shown = auditor("verify", "proof.json", "--key", "key.txt").out
     assert shown.startswith("the proof holds: signed by this key, and nothing was changed since it was sealed\n")
     assert "evt_1 (order.create) of acme" in shown
+    assert "outcomes, by what the document says" in shown  # that number is not proven
     for part, old, new, sentence in (  # "1" and "0" differ in one bit, and so do "r" and "s"
         ("rows", "evt_1", "evt_0", "a row of domain_event is not in seal"),
         ("head", "hookledger/", "hookledges/", "the signature of the head of"),
@@ -173,6 +174,12 @@ async def audited_by_others(tmp_path: Path, database_url: str, url: str, anchors
         ('{"seal":1,"note":"hookledger/a/1\\n1\\n', "line 1 is no signed head: it is no JSON; was it cut off?"),
         ('{"note": "hookledger/a/1\\n1\\n"}', "line 1 is no signed head: a signed head has an origin"),
         (b"\xff", "is no text"),
+        ("\ufeff{}\n", "begins with a byte order mark"),
+        ('{"note": "a", "note": "b"}\n', "line 1 is no signed head: it has two notes"),
+        ('{"note": "a", "no\\u0074e": "b"}\n', "line 1 is no signed head: it has two notes"),
+        ("{}\x0b{}\n", "line 1 is no signed head: it is no JSON"),
+        ("{" * 100_000, "line 1 is no signed head: it is no JSON"),
+        ('{"note": ' + "[" * 2000 + "]" * 2000 + "}", "line 1 is no signed head: it is no JSON"),
     ],
 )
 def test_an_anchor_file_that_is_none_is_refused(
@@ -181,6 +188,17 @@ def test_an_anchor_file_that_is_none_is_refused(
     (tmp_path / "anchors").write_bytes(content.encode() if isinstance(content, str) else content)
     ended = hookledger("audit", "--anchors", str(tmp_path / "anchors"), code=1)
     assert message in ended.err
+
+
+def test_a_file_without_an_end_is_not_read_to_it(hookledger: CommandLine, tmp_path: Path) -> None:
+    hookledger.create_route()  # makes the master key
+    (tmp_path / "proof.json").write_text("{}")
+    for arguments in (
+        ("verify", "/dev/zero"),
+        ("verify", str(tmp_path / "proof.json"), "--key", "/dev/zero"),
+        ("audit", "--anchors", "/dev/zero"),
+    ):
+        assert "error: /dev/zero has more than" in hookledger(*arguments, code=1).err
 
 
 def test_a_place_without_anchors_is_told(hookledger: CommandLine, tmp_path: Path) -> None:
@@ -195,7 +213,10 @@ def test_a_place_without_anchors_is_told(hookledger: CommandLine, tmp_path: Path
         ("", "is no JSON"),
         (b'["\xff"]', "is no JSON: it is not UTF-8"),
         ("[]", "this is no proof of a delivery"),
-        ('{"format": "hookledger-delivery-proof-1"}', "this is no proof of a delivery: KeyError at 'head'"),
+        (
+            '{"format": "hookledger-delivery-proof-1"}',
+            "this is no proof of a delivery: a proof has the members format, delivery",
+        ),
         ('{"format": "hookledger-delivery-proof-1", "head": 5}', "this is no proof of a delivery"),
     ],
 )

@@ -39,7 +39,5 @@ async def test_any_other_failure_is_raised() -> None:
     async def ask() -> None:
         raise LookupError("gone")
 
-    (found,) = await asyncio.gather(
-        Patience("recorder", pause_seconds=0).until_answered(ask), return_exceptions=True
-    )
+    (found,) = await asyncio.gather(Patience("recorder", pause_seconds=0).until_answered(ask), return_exceptions=True)
     assert isinstance(found, LookupError)

@@ -36,12 +36,15 @@ _TIME = re.compile(
 TYPE_PATTERN = r"[a-z0-9_]+(\.[a-z0-9_]+)+"
 # All types that begin with the words before the star.
 BELOW_PATTERN = r"([a-z0-9_]+\.)+\*"
-TENANT_PATTERN = r"[!-~]{1,128}"
+# Both are parts of addresses, from which every client takes . and .. away.
+TENANT_PATTERN = r"(?!\.{1,2}$)[!-~]{1,128}"
+ID_PATTERN = r"(?!\.{1,2}$)[ -~]{1,128}"
 
 _TYPE = re.compile(TYPE_PATTERN)
 _BELOW = re.compile(BELOW_PATTERN)
-_ID = re.compile(r"[ -~]{1,128}")
+_ID = re.compile(ID_PATTERN)
 _TENANT = re.compile(TENANT_PATTERN)
+_DOTS = "must not be . or .., which lead elsewhere in an address"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,9 @@ def pattern_problem(pattern: str) -> str | None:
 
 def tenant_problem(tenant: str) -> str | None:
     """Why a text is no tenant id, None if it is one."""
-    return None if _TENANT.fullmatch(tenant) else "must be 1 to 128 printable ASCII characters without spaces"
+    if _TENANT.fullmatch(tenant):
+        return None
+    return _DOTS if tenant in (".", "..") else "must be 1 to 128 printable ASCII characters without spaces"
 
 
 def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTest | None) -> list[FieldProblem]:
@@ -166,7 +171,10 @@ def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTe
         problems.append(_problem("type", message))
     event_id = value.get("id")
     if event_id is not None and not (isinstance(event_id, str) and _ID.fullmatch(event_id)):
-        problems.append(_problem("id", "must be 1 to 128 printable ASCII characters, or left out"))
+        is_dots = event_id in (".", "..")
+        problems.append(
+            _problem("id", _DOTS if is_dots else "must be 1 to 128 printable ASCII characters, or left out")
+        )
     if "data" not in value:
         problems.append(_problem("data", "is missing: give an object, {} if there is nothing to say"))
     for name in PAYLOAD:

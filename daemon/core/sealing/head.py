@@ -17,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -27,6 +28,9 @@ _ALGORITHM = b"\x01"  # Ed25519
 _ID_BYTES = 4
 _SIGNATURE_BYTES = 64
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+_ORIGIN = re.compile(r"[!-~]{1,256}")
+# Ours and those of witnesses. Each one under our name is verified.
+_MOST_SIGNATURES = 100
 
 
 class MalformedHead(ValueError):
@@ -140,12 +144,21 @@ def parse_head(note: str) -> SignedHead:
         raise MalformedHead("a signed head of ours has three lines before the signature")
     origin, size, encoded = lines
     root = _decoded(encoded)
-    if not origin or not _SIZE.fullmatch(size) or len(root) != 32:
+    if not _ORIGIN.fullmatch(origin):
+        raise MalformedHead("the origin of a signed head is a short text without blanks")
+    if not _SIZE.fullmatch(size) or len(root) != 32:
         raise MalformedHead("the size or the root of a signed head is no number, or no base64 of 32 bytes")
     if not tail.endswith("\n"):
         raise MalformedHead("the signature of a head is cut off")
-    signatures = tuple(_signature(line) for line in tail[:-1].split("\n"))
-    return SignedHead(head=TreeHead(origin=origin, size=int(size), root=root), signatures=signatures)
+    signed = tail[:-1].split("\n")
+    if len(signed) > _MOST_SIGNATURES:
+        raise MalformedHead(
+            f"a signed head has {_MOST_SIGNATURES} signatures at most, and this one has {len(signed):,}"
+        )
+    signatures = tuple(_signature(line) for line in signed)
+    # Of a year of heads there are half a million, with the same names.
+    head = TreeHead(origin=sys.intern(origin), size=int(size), root=root)
+    return SignedHead(head=head, signatures=signatures)
 
 
 def log_name(origin: str) -> str:
@@ -158,9 +171,9 @@ def _signature(line: str) -> tuple[str, bytes, bytes]:
     name, _, encoded = rest.partition(" ")
     raw = _decoded(encoded)
     # Signatures by others, as of witnesses, may be longer.
-    if dash != "—" or not name or len(raw) < _ID_BYTES + _SIGNATURE_BYTES:
+    if dash != "—" or not 0 < len(name) <= 256 or len(raw) < _ID_BYTES + _SIGNATURE_BYTES:
         raise MalformedHead("the signature of a head is cut off, or no base64")
-    return name, raw[:_ID_BYTES], raw[_ID_BYTES:]
+    return sys.intern(name), raw[:_ID_BYTES], raw[_ID_BYTES:]
 
 
 def _decoded(text: str) -> bytes:

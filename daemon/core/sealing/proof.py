@@ -9,12 +9,15 @@ with a path to a root that is signed. To check it takes the public key and nothi
     unsealed    how many outcomes there were, when it was made, that no seal covers yet
 
 Hashes are hex. `verify` trusts none of it: it computes every hash anew, and compares the rows with each other. What it
-proves is that these rows were recorded by then, not that there are no others: that is what an audit tells.
+proves is that these rows were recorded by then, not that there are no others: that is what an audit tells. Nor does it
+prove `unsealed`. A document that says anything more, or the same otherwise, is refused: somebody has changed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +27,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from daemon.core.delivery.answer import delivery_id
+from daemon.core.events import raw_json
 from daemon.core.events.event import instant
 from daemon.core.sealing import seal as sealing
 from daemon.core.sealing.canonical import MESSAGE, SealedTable, columns_of
@@ -31,6 +35,8 @@ from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSeal
 from daemon.core.sealing.tree import is_included, leaf_hash
 
 FORMAT = "hookledger-delivery-proof-1"
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Texts = Mapping[str, str | None]
 
@@ -103,10 +109,23 @@ class ProvenDelivery:
     key: PublicSealKey
 
 
+def parse(raw: bytes) -> object:
+    """The document in JSON, in which no member is there twice: another reader might take the other one. Raises
+    ProofRefused.
+    """
+    try:
+        orjson.loads(raw)  # stricter than the other one
+        return json.loads(raw, object_pairs_hook=_members)
+    except orjson.JSONDecodeError as error:
+        raise ProofRefused(f"it is no JSON: {raw_json.reason(raw, error)}; was it cut off?") from error
+    except RecursionError as error:
+        raise ProofRefused("it is no proof: its JSON is too deep") from error
+
+
 def verify(document: object, keys: Sequence[PublicSealKey]) -> ProvenDelivery:
     """What the document proves, if one of `keys` has signed its head. Raises ProofRefused."""
     try:
-        proof = _Proof(document)
+        proof = _checked(document)
         signed, key = _signed(proof, keys)
         seals = _seals(proof, signed.head)
         event, attempts = _rows(proof, seals)
@@ -114,7 +133,61 @@ def verify(document: object, keys: Sequence[PublicSealKey]) -> ProvenDelivery:
     except ProofRefused:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise ProofRefused(f"this is no proof of a delivery: {type(error).__name__} at {error}") from error
+        raise ProofRefused(f"this is no proof of a delivery: {type(error).__name__} at {str(error)[:100]}") from error
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ProofRefused(f"{doubled[:100]!r} is there twice: somebody has changed it")
+    return members
+
+
+def _checked(document: object) -> DeliveryProof:
+    """The document, in which everything has the type and the form in which we write it."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ProofRefused(f"this is no proof of a delivery: its format is not {FORMAT}")
+    _require_members("a proof", document, DeliveryProof.__annotations__)
+    _require("a text", str, *(document[name] for name in ("delivery", "tenant", "event", "route", "head")))
+    _require("a list", list, document["seals"], document["rows"])
+    _require_number(document["unsealed"])
+    for seal in document["seals"]:
+        _require_members("a seal", seal, ProvenSeal.__annotations__)
+        _require_number(seal["n"])
+        _require("the fields of a seal", dict, seal["fields"])
+        _require("a text", str, *(text for text in seal["fields"].values() if text is not None), seal["prev_hash"])
+        _require_path(seal["path"])
+    for row in document["rows"]:
+        _require_members("a row", row, ProvenRow.__annotations__)
+        _require("a text", str, row["entry"])
+        _require_number(row["seal"])
+        _require_number(row["index"])
+        _require_path(row["path"])
+    proof: DeliveryProof = document  # type: ignore[assignment] # that is what was checked
+    return proof
+
+
+def _require_members(what: str, value: object, names: Collection[str]) -> None:
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise ProofRefused(f"this is no proof of a delivery: {what} has the members {', '.join(names)} and no others")
+
+
+def _require(what: str, kind: type, *values: object) -> None:
+    for value in values:
+        if not isinstance(value, kind):
+            raise ProofRefused(f"this is no proof of a delivery: {str(value)[:40]!r} is not {what}")
+
+
+def _require_number(value: object) -> None:
+    if type(value) is not int or not 0 <= value < 1 << 63:  # a bool is an int
+        raise ProofRefused(f"this is no proof of a delivery: {str(value)[:40]!r} is no number of seals or rows")
+
+
+def _require_path(value: object) -> None:
+    if not isinstance(value, list) or not all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in value):
+        raise ProofRefused("this is no proof of a delivery: a path is a list of hashes in 64 lower-case hex digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +199,28 @@ class _Seal:
 @dataclass(frozen=True, slots=True)
 class _Row:
     columns: Mapping[str, Any]
+    recorded_at: datetime
     sealed_at: datetime
 
 
-class _Proof:
-    """The document, of which nothing is known but that it is JSON."""
-
-    def __init__(self, document: object) -> None:
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise ProofRefused(f"this is no proof of a delivery: its format is not {FORMAT}")
-        self.parts: DeliveryProof = document  # type: ignore[assignment] # what is missing or wrong is refused in `verify`
-
-
-def _signed(proof: _Proof, keys: Sequence[PublicSealKey]) -> tuple[SignedHead, PublicSealKey]:
+def _signed(proof: DeliveryProof, keys: Sequence[PublicSealKey]) -> tuple[SignedHead, PublicSealKey]:
     try:
-        signed = parse_head(proof.parts["head"])
+        signed = parse_head(proof["head"])
         return signed, signed.signer(list(keys))
     except (MalformedHead, ForeignSignature) as error:
         raise ProofRefused(str(error)) from error
 
 
-def _seals(proof: _Proof, head: TreeHead) -> dict[int, _Seal]:
+def _seals(proof: DeliveryProof, head: TreeHead) -> dict[int, _Seal]:
     found: dict[int, _Seal] = {}
-    for each in proof.parts["seals"]:
+    for each in proof["seals"]:
         number, fields = each["n"], each["fields"]
-        if fields["n"] != str(number) or set(fields) != set(sealing.FIELDS):
+        if fields.get("n") != str(number) or set(fields) != set(sealing.FIELDS):
             raise ProofRefused(f"seal {number} has other fields than a seal")
+        if number in found:
+            raise ProofRefused(f"seal {number} is there twice")
+        if each["prev_hash"] and not _DIGEST.fullmatch(each["prev_hash"]):
+            raise ProofRefused(f"what seal {number} continues is no hash in 64 lower-case hex digits")
         entry = sealing.hash_of_texts(_digest(each["prev_hash"]), fields)
         if not is_included(leaf_hash(entry), number - 1, head.size, _path(each["path"]), head.root):
             raise ProofRefused(f"seal {number} is not in the tree of the signed head: it, or its path, was changed")
@@ -167,10 +236,11 @@ def _days(fields: Texts) -> dict[tuple[SealedTable, str], sealing.SealedDay]:
     return days
 
 
-def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
+def _rows(proof: DeliveryProof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
     """The event and the outcomes, each of which is in its seal."""
     found: dict[SealedTable, list[_Row]] = {SealedTable.EVENT: [], SealedTable.ATTEMPT: []}
-    for each in proof.parts["rows"]:
+    places: set[tuple[object, ...]] = set()
+    for each in proof["rows"]:
         entry, seal = each["entry"], seals.get(each["seal"])
         name, *values = orjson.loads(entry)
         table = SealedTable(name)
@@ -182,38 +252,47 @@ def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
         leaf = leaf_hash(entry.encode())
         if day is None or not is_included(leaf, each["index"], day.rows, _path(each["path"]), day.root):
             raise ProofRefused(f"a row of {table} is not in seal {each['seal']}: it, or its path, was changed")
-        found[table].append(_Row(columns, seal.at))
+        place = (table, each["seal"], day.day, each["index"])
+        if place in places:
+            raise ProofRefused(f"a row of {table} is there twice: row {each['index']} of seal {each['seal']}")
+        places.add(place)
+        found[table].append(_Row(columns, recorded_at, seal.at))
     if len(found[SealedTable.EVENT]) != 1:
         raise ProofRefused("a proof has one event")
-    return found[SealedTable.EVENT][0], found[SealedTable.ATTEMPT]
+    if unused := set(seals) - {each["seal"] for each in proof["rows"]}:
+        raise ProofRefused(f"no row of it is in seal {min(unused)}")
+    attempts = sorted(found[SealedTable.ATTEMPT], key=lambda row: (row.recorded_at, row.columns["number"]))
+    return found[SealedTable.EVENT][0], attempts
 
 
 def _delivery(
-    proof: _Proof, head: TreeHead, key: PublicSealKey, event: _Row, attempts: Sequence[_Row]
+    proof: DeliveryProof, head: TreeHead, key: PublicSealKey, event: _Row, attempts: Sequence[_Row]
 ) -> ProvenDelivery:
-    parts, columns = proof.parts, event.columns
+    columns = event.columns
     moments = [instant(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
     event_time = min(moments)
-    claimed = (parts["tenant"], parts["event"])
+    claimed = (proof["tenant"], proof["event"])
     if claimed != (columns["tenant"], columns["id"]):
         raise ProofRefused("the proof names another event than the one that it proves")
-    if parts["delivery"] != delivery_id(UUID(parts["route"]), parts["event"], event_time):
+    if proof["route"] != str(UUID(proof["route"])) or proof["delivery"] != delivery_id(
+        UUID(proof["route"]), proof["event"], event_time
+    ):
         raise ProofRefused("the id of the delivery is not that of this event and this route")
-    same = {"seq": columns["seq"], "tenant": columns["tenant"], "event_id": columns["id"], "route_id": parts["route"]}
+    same = {"seq": columns["seq"], "tenant": columns["tenant"], "event_id": columns["id"], "route_id": proof["route"]}
     for attempt in attempts:
         if any(attempt.columns[name] != value for name, value in same.items()):
             raise ProofRefused("an outcome in the proof is of another event or another route")
     return ProvenDelivery(
-        delivery=parts["delivery"],
-        tenant=parts["tenant"],
-        event=parts["event"],
+        delivery=proof["delivery"],
+        tenant=proof["tenant"],
+        event=proof["event"],
         event_type=str(columns["type"]),
         event_time=event_time,
         message=columns.get(MESSAGE),
-        route=parts["route"],
+        route=proof["route"],
         sealed_at=max(row.sealed_at for row in (event, *attempts)),
         attempts=tuple(_attempt(row) for row in attempts),
-        unsealed=int(parts["unsealed"]),
+        unsealed=proof["unsealed"],
         head=head,
         key=key,
     )

@@ -68,3 +68,9 @@ async def home(request: web.Request) -> web.Response:
     if caller.tenant is not None:
         return redirect(request, "t", caller.tenant, "webhooks")
     return redirect(request, "operator", *(() if may(caller.scope, Access.ADMIN) else ("status",)))
+
+
+@page(Access.READ)
+async def home_of_tenant(request: web.Request) -> web.Response:
+    """Redirects to the first page of a tenant, as from an address of which somebody has cut off the end."""
+    return redirect(request, "t", request.match_info["tenant"], "webhooks")

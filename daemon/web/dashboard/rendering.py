@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined, TemplateNotFound
 
 from daemon.web.access import browsers, sessions
 from daemon.web.access.auth import CALLER, may
@@ -61,21 +61,29 @@ class Viewer:
     has_session: bool = False
 
 
-class _Templates(PackageLoader):
+class Templates(BaseLoader):
     """The templates without the indentation of their lines: a list of fifty rows is 7 kB smaller. What a template
     inserts stays as it is.
+
+    All are read at once: between an upgrade's installation and the restart the files are those of another version.
     """
 
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool] | None]:
-        source, path, is_current = super().get_source(environment, template)
-        return re.sub(r"^[ \t]+", "", source, flags=re.MULTILINE), path, is_current
+    def __init__(self) -> None:
+        package, environment = PackageLoader("daemon.web.dashboard"), Environment(autoescape=True)
+        self._files = {name: package.get_source(environment, name)[:2] for name in package.list_templates()}
+
+    def get_source(self, _environment: Environment, template: str) -> tuple[str, str, None]:
+        if template not in self._files:
+            raise TemplateNotFound(template)
+        source, path = self._files[template]
+        return re.sub(r"^[ \t]+", "", source, flags=re.MULTILINE), path, None
 
 
 @cache
 def _environment() -> Environment:
     """The templates. One for the process, since compiling a page takes up to a quarter of a second."""
     environment = Environment(
-        loader=_Templates("daemon.web.dashboard"),
+        loader=Templates(),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -86,7 +94,8 @@ def _environment() -> Environment:
 
 
 def set_up(application: web.Application) -> None:
-    """Lets an application render templates."""
+    """Lets an application render templates, which are read now."""
+    _environment()
     dashboard = application[SERVICES].config.dashboard
     application[ASSETS] = assets.load(dashboard)
     application[_HEADERS] = {

@@ -38,6 +38,7 @@ _FRONT = (
 
 # Fixed names come before placeholders: `new` is not the id of a webhook, and `live` not that of a delivery.
 _WEBHOOKS = (
+    web.get(_TENANT, pages.home_of_tenant),
     web.get(f"{_TENANT}/webhooks", listing.show),
     web.get(f"{_TENANT}/webhooks/new", form.new),
     web.post(f"{_TENANT}/webhooks/new", form.create),

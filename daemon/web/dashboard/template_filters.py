@@ -21,6 +21,11 @@ from daemon.web.http.shapes import moment as exact_moment
 
 _MOMENT = re.compile(r"\b\d{1,2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4}, \d\d:\d\d:\d\d\.\d{3} UTC")
 _AGES = ((86400, "day"), (3600, "h"), (60, "min"))
+# What a message about a field begins with if the name of the field is its subject.
+_PREDICATES = frozenset(
+    {"begins", "belongs", "calls", "cannot", "fails", "has", "is",
+     "lies", "looks", "may", "must", "names", "needs", "stands"}
+)  # fmt: skip
 
 
 def number(value: float) -> str:
@@ -61,6 +66,21 @@ def capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def full_sentence(text: str) -> str:
+    """The text as a sentence: a capital first letter, and a full stop unless something else ends it. A name like
+    order.create is left as it is.
+    """
+    begun = text if "." in text.partition(" ")[0] else capitalize_first(text)
+    return begun + ("" if text.rstrip("”")[-1:] in tuple(".?!…") else ".")
+
+
+def after_label(message: str) -> str:
+    """A message about a field, to be written right behind the field's name: “Rate limit must be a number”, but “Which
+    deliveries: choose which to send again”.
+    """
+    return f" {message}" if message.partition(" ")[0] in _PREDICATES else f": {message}"
+
+
 def _age(seconds: float) -> str | None:
     for length, name in _AGES:
         if seconds >= length:
@@ -97,6 +117,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "span": durations.span,
     "bytes": size,
     "capitalize_first": capitalize_first,
+    "full_sentence": full_sentence,
+    "after_label": after_label,
     "field_value": moment_field,
     "exact": exact_moment,
     "plain": plain,

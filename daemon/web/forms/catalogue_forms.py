@@ -26,7 +26,7 @@ _GROUP = {
     "examples": ["order"],
 }
 _DESCRIPTION = {
-    "type": "string",
+    "type": ["string", "null"],
     "maxLength": MAX_DESCRIPTION_CHARACTERS,
     "pattern": r"^[^\x00]*$",
     "examples": ["An order is placed."],
@@ -46,16 +46,18 @@ class ExampleForm(BaseForm):
 
 
 class EventTypeForm(BaseForm):
-    """A type of events."""
+    """A type of events, as it may stand in a list of them, too."""
 
     name: Annotated[Text, WithJsonSchema(_NAME)]
     group: Annotated[Text | None, WithJsonSchema(_GROUP)] = None
-    description: Annotated[Text, WithJsonSchema(_DESCRIPTION)] = ""
-    example: ExampleForm = ExampleForm()
+    description: Annotated[Text | None, WithJsonSchema(_DESCRIPTION)] = None
+    example: ExampleForm | None = None
+    is_catalogued: Annotated[bool, Field(description="If false, the type is left out.")] = True
 
     def draft(self) -> TypeDraft:
+        example = self.example or ExampleForm()
         return TypeDraft(
-            name=self.name, group=self.group, description=self.description, example=self.example.model_dump()
+            name=self.name, group=self.group, description=self.description or "", example=example.model_dump()
         )
 
 
@@ -89,8 +91,8 @@ class CatalogueForm(BaseForm):
         return reference
 
     def drafts(self) -> list[TypeDraft]:
-        """The entries. Raises Invalid with everything that is wrong with their values."""
+        """The entries that are to be in the catalogue. Raises Invalid with all that is wrong with the values of any."""
         drafts = [each.draft() for each in self.event_types]
         if problems := check(drafts):
             raise Invalid(problems)
-        return drafts
+        return [draft for draft, each in zip(drafts, self.event_types, strict=True) if each.is_catalogued]

@@ -13,6 +13,7 @@ the moment, and how its reading is paused is not public; tests pin it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -39,6 +40,13 @@ BACKLOG = 512
 MAX_LINE_BYTES = 8190
 MAX_HEADERS = 128
 
+# What may help if an address cannot be bound. Another reason is that a name leads nowhere.
+_REMEDIES = {
+    errno.EADDRINUSE: "stop what listens there",
+    errno.EACCES: "grant the right to use a port below 1024 (CAP_NET_BIND_SERVICE)",
+    errno.EADDRNOTAVAIL: "give this machine that address",
+}
+
 _NOT_HTTP = "this is not a valid HTTP request"
 
 DEFAULT_LIMITS = ConnectionLimits()
@@ -53,7 +61,11 @@ SocketAddress = tuple[int, tuple[Any, ...]]
 
 
 class ListenFailed(Exception):
-    """An address cannot be bound. `str()` says which and why."""
+    """An address cannot be bound. `str()` says which and why, `hint` what to do about it."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +104,17 @@ def open_listeners(server: ServerSection) -> Listeners:
     """Binds the addresses of the configuration. Raises ListenFailed."""
     main = bind(server.listen)
     try:
-        return Listeners(main=main, ops=None if server.ops_listen is None else bind(server.ops_listen))
+        ops = None if server.ops_listen is None else bind(server.ops_listen, key="server.ops_listen")
+        return Listeners(main=main, ops=ops)
     except ListenFailed:
         main.close()
         raise
 
 
-def bind(address: ListenAddress) -> Listener:
-    """Sockets bound to every address that the host resolves to, all with the same port. Raises ListenFailed."""
+def bind(address: ListenAddress, *, key: str = "server.listen, or --listen") -> Listener:
+    """Sockets bound to every address that the host resolves to, all with the same port. Raises ListenFailed, which says
+    that `key` is to have another value.
+    """
     bound: list[socket.socket] = []
     try:
         with ExitStack() as undo:
@@ -109,7 +124,8 @@ def bind(address: ListenAddress) -> Listener:
                 bound.append(each)
             undo.pop_all()
     except OSError as error:
-        raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}") from error
+        hint = f"{_REMEDIES.get(error.errno or 0, 'see whether the name is right')}, or choose another address in {key}"
+        raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}", hint=hint) from error
     port = int(bound[0].getsockname()[1])
     return Listener(address=ListenAddress(host=address.host, port=port), sockets=tuple(bound))
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon.core.events.cloud_event import SPEC_VERSION
-from daemon.core.events.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN, TYPE_PATTERN
+from daemon.core.events.event import ID_PATTERN, MAX_TEXT_CHARACTERS, TENANT_PATTERN, TYPE_PATTERN
 from daemon.web.http.endpoints import Media
 from daemon.web.http.problems import FieldErrorShape
 from daemon.web.http.shapes import EventId
@@ -39,7 +39,7 @@ EVENT_SCHEMA = {
         "id": {
             "description": "Generated if absent. The same tenant and id within 24 hours is one event: repeat safely.",
             "type": ["string", "null"],
-            "pattern": f"^[ -~]{{1,{MAX_TEXT_CHARACTERS}}}$",
+            "pattern": f"^{ID_PATTERN}$",
         },
         "occurred_at": {
             "description": "When it happened, at most a day ahead. Absent: now.",
@@ -86,7 +86,7 @@ _CLOUD_EVENT_SCHEMA = {
     "required": ["specversion", "id", "source", "type"],
     "properties": {
         "specversion": {"const": SPEC_VERSION},
-        "id": {"type": "string", "pattern": f"^[ -~]{{1,{MAX_TEXT_CHARACTERS}}}$"},
+        "id": {"type": "string", "pattern": f"^{ID_PATTERN}$"},
         "source": {"type": "string", "minLength": 1},
         "type": {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "pattern": f"^{TYPE_PATTERN}$"},
         "time": {"type": ["string", "null"], "format": "date-time"},

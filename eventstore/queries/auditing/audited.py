@@ -54,7 +54,8 @@ class AuditedAttempt(NamedTuple):
 
 class AuditedRetry(NamedTuple):
     """A row of `retry`. `due_in` is how long it still waits, in steady time, below zero if it is due; `due_at` is when
-    that is by the clock. `ahead` is by how much the two differ, since the clock was set.
+    that is by the clock. `ahead` is by how much the two differ, since the clock was set. `has_replay` is False if
+    `replay` is none of this route and time.
     """
 
     route_id: UUID
@@ -70,6 +71,7 @@ class AuditedRetry(NamedTuple):
     ahead: timedelta
     holder: str | None
     replay: UUID | None
+    has_replay: bool
 
 
 class AuditedParked(NamedTuple):
@@ -137,8 +139,10 @@ SELECT {_NAMES} FROM hookledger.attempt
 """
 _RETRIES = f"""
 SELECT route_id, seq, tick, event_time, recorded_at, shard, tenant, failures, due_at - {STATEMENT_TIME},
-       due_at - {AHEAD}, {AHEAD}, holder, replay
-  FROM hookledger.retry WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
+       due_at - {AHEAD}, {AHEAD}, holder, replay,
+       EXISTS (SELECT FROM hookledger.replay p WHERE p.id = r.replay AND p.route_id = r.route_id
+                  AND p.sendable_from <= r.event_time AND r.event_time < p.until)
+  FROM hookledger.retry r WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
 """
 # Tick and time exclude most packed rows of other pages, without reading their arrays.
 _PARKED = """

@@ -62,13 +62,16 @@ class WrongPacked(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMarks:
-    """The marks of one moment. `kept_from` has the texts in `meta`, `oldest_days` the oldest partition of each log."""
+    """The marks of one moment. `kept_from` has the texts in `meta`, `oldest_days` the oldest partition of each log,
+    `steady_clock` its rows, which is one.
+    """
 
     now: datetime
     newest_tick: int
     checkpoints: dict[int, int]
     kept_from: dict[str, str]
     oldest_days: dict[str, date]
+    steady_clock: list[int]
     ranges: list[AuditedRange]
     wrong_packed: list[WrongPacked]
 
@@ -107,6 +110,7 @@ _OLDEST_DAYS = """
 SELECT p.relname AS log, min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
  WHERE i.inhparent IN ('hookledger.domain_event'::regclass, 'hookledger.attempt'::regclass) AND NOT i.inhdetachpending
+   AND c.relname ~ '_[0-9]{8}$'
  GROUP BY p.relname
 """
 
@@ -116,13 +120,16 @@ SELECT route_id, shard, epoch, flush, tenant, last_tick, highest_tick, is_even, 
   FROM (SELECT p.route_id, p.shard, p.epoch, p.flush, p.tenant, p.last_tick, e.tenant AS route_tenant,
                (SELECT max(t) FROM unnest(p.ticks) t) AS highest_tick,
                cardinality(p.ticks) = cardinality(p.seqs) AND cardinality(p.recorded_ats) = cardinality(p.seqs)
-                   AND cardinality(p.event_times) = cardinality(p.seqs) AS is_even
+                   AND cardinality(p.event_times) = cardinality(p.seqs)
+                   AND greatest(array_ndims(p.seqs), array_ndims(p.ticks), array_ndims(p.recorded_ats),
+                                array_ndims(p.event_times)) = 1 AS is_even
           FROM hookledger.parked p
           LEFT JOIN hookledger.route_event e ON e.route_id = p.route_id AND e.version = 1) packed
  WHERE route_tenant IS NULL OR NOT is_even OR last_tick IS DISTINCT FROM highest_tick OR tenant <> route_tenant
     OR shard <> hookledger.shard_of(route_tenant)
 """
 
+_STEADY_CLOCK = "SELECT ahead_microseconds FROM hookledger.steady_clock"
 _RANGES = "SELECT route_id, shard, from_tick, from_seq, pairs FROM hookledger.parked_range"
 
 
@@ -136,6 +143,7 @@ async def marks(connection: Snapshot) -> LogMarks:
         checkpoints=await checkpoints(connection),
         kept_from={row["key"]: row["value"] for row in kept_from},
         oldest_days={row["log"]: row["day"] for row in oldest},
+        steady_clock=[row["ahead_microseconds"] for row in await connection.fetch(_STEADY_CLOCK)],
         ranges=[AuditedRange(*row) for row in await connection.fetch(_RANGES)],
         wrong_packed=[WrongPacked(*row) for row in await connection.fetch(_WRONG_PACKED)],
     )

@@ -23,7 +23,8 @@ _SECONDS = 60.0
 class RowGroup(NamedTuple):
     """Rows of one route in `table` whose events have that tenant and type; both are None if there are no such events.
 
-    `seq` is the highest seq, and `event_time` the latest event time that the rows tell, None if they tell none.
+    `seq` is the highest seq, and `event_time` the latest event time that the rows tell, None if they tell none. With
+    `is_early` they were recorded so long before their event that nobody looks for them there.
     """
 
     table: str
@@ -32,30 +33,32 @@ class RowGroup(NamedTuple):
     type: str | None
     seq: int
     event_time: datetime | None
+    is_early: bool
 
 
 # The event of a row is looked for where its times allow it to be, and everywhere only if it is not there: no index on
 # seq spans the partitions.
 _GROUPED = """
 WITH page AS MATERIALIZED ({page}), found AS MATERIALIZED (
-    SELECT p.route_id, p.seq, p.event_time, e.tenant, e.type
+    SELECT p.route_id, p.seq, p.event_time, p.until, e.tenant, e.type
       FROM page p
       LEFT JOIN LATERAL (SELECT d.tenant, d.type FROM hookledger.domain_event d
                           WHERE d.seq = p.seq AND d.recorded_at >= p.since AND d.recorded_at <= p.until
                           LIMIT 1) e ON true
 ), known AS (
-    SELECT route_id, seq, event_time, tenant, type FROM found WHERE tenant IS NOT NULL
+    SELECT route_id, seq, event_time, tenant, type, false AS is_early FROM found WHERE tenant IS NOT NULL
      UNION ALL
-    SELECT f.route_id, f.seq, f.event_time, d.tenant, d.type
-      FROM found f LEFT JOIN LATERAL (SELECT d.tenant, d.type FROM hookledger.domain_event d
+    SELECT f.route_id, f.seq, f.event_time, d.tenant, d.type, coalesce(d.recorded_at > f.until, false)
+      FROM found f LEFT JOIN LATERAL (SELECT d.tenant, d.type, d.recorded_at FROM hookledger.domain_event d
                                        WHERE d.seq = f.seq LIMIT 1) d ON true
      WHERE f.tenant IS NULL
 )
-SELECT route_id, tenant, type, max(seq) AS seq, max(event_time) AS event_time, last.last_route, last.last_seq, last.rows
+SELECT route_id, tenant, type, is_early, max(seq) AS seq, max(event_time) AS event_time,
+       last.last_route, last.last_seq, last.rows
   FROM known,
        (SELECT p.route_id AS last_route, p.seq AS last_seq, (SELECT count(*) FROM page) AS rows
           FROM page p ORDER BY p.route_id DESC, p.seq DESC LIMIT 1) last
- GROUP BY known.route_id, tenant, type, last.last_route, last.last_seq, last.rows
+ GROUP BY known.route_id, tenant, type, is_early, last.last_route, last.last_seq, last.rows
 """
 
 # $1 and $2 the pair to begin after, $3 rows; of outcomes $4 and $5 when they were recorded; then the tenant.
@@ -112,4 +115,4 @@ async def _fetch(database: Database, statement: str, *bound: object) -> list[asy
 
 
 def _group(table: str, row: asyncpg.Record) -> RowGroup:
-    return RowGroup(table, row["route_id"], row["tenant"], row["type"], row["seq"], row["event_time"])
+    return RowGroup(table, row["route_id"], row["tenant"], row["type"], row["seq"], row["event_time"], row["is_early"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from daemon import audit
-from daemon.audit import source_faults
+from daemon.audit.faults import source_faults
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
 from tests.support.pipeline.process import PipelineProcess, pipeline_process

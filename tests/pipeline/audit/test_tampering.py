@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -19,6 +19,7 @@ from daemon.audit import AuditReport
 from daemon.credentials.keys import Vault
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
+from eventstore.progress.retention import Keep
 from tests.support.audit.history import SCHEDULE, audited_history
 from tests.support.audit.tamperings import TAMPERINGS, Tampering
 from tests.support.postgres.databases import of_database, temporary_database
@@ -100,6 +101,28 @@ async def test_a_change_is_found_and_named(it: Audited, tampering: Tampering) ->
     finally:
         await it.take_back(tampering)
     assert any(re.search(tampering.told, each) for each in told), told
+
+
+NOTHING = Keep(events=timedelta(0), attempts=timedelta(0))
+EARLY = (
+    "INSERT INTO meta SELECT key, to_char(now(), 'YYYY-MM-DD') || 'T00:00:00+00:00' FROM unnest($1::text[]) AS k (key)"
+)
+
+
+async def test_what_was_dropped_earlier_than_is_configured_is_a_gap(it: Audited) -> None:
+    """Whoever moves the mark of retention would else hide whatever he has dropped before it."""
+    await it.sql.execute(EARLY, ["events_kept_from", "attempts_kept_from"])
+    try:
+        asked = [
+            await audit.audit(it.database, start=start, end=audit.END, keep=keep)
+            for start in (audit.BEGINNING, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+            for keep in (Keep(), Keep(events=timedelta(days=1), attempts=timedelta(days=30)), NOTHING, None)
+        ]
+    finally:
+        await it.sql.execute("DELETE FROM meta WHERE key LIKE '%kept_from'")
+    told = [[gap.partition(" from before")[0] for gap in report.gaps] for report in asked]
+    assert told == [["events", "attempts"], ["attempts"], [], [], [], [], [], []]
+    assert "retention.events_days is 30: if it was not lower until lately, somebody has dropped" in asked[0].gaps[0]
 
 
 async def test_at_the_end_the_history_is_as_before(it: Audited) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from daemon import audit
 from daemon.core.sealing.head import SealKey
 from daemon.credentials.keys import Vault
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
@@ -351,6 +352,61 @@ async def test_an_audit_of_a_period_compares_the_seals_of_that_period(database_u
         later = datetime(2100, 1, 1, tzinfo=UTC)
         report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=later, end=later + timedelta(days=1))
         assert (report.seals, report.judged) == (3, 0)
+
+
+# What comes a minute apart, of eleven rows that no seal covers.
+UNSEALED = {
+    "events": "UPDATE hookledger.tick SET at = at + (tick - $1) * interval '1 minute' WHERE tick > $1",
+    "outcomes": "UPDATE hookledger.attempt SET at = at - (seq - $1) * interval '1 minute' WHERE seq > $1",
+}
+# What the steps of a clock leave behind: rows that are hours apart, but for a minute or two.
+STEPPED = "UPDATE hookledger.tick SET at = at + $1::interval WHERE tick = (SELECT max(tick) FROM hookledger.tick)"
+
+
+@pytest.mark.parametrize("kind", UNSEALED)
+async def test_that_sealing_stands_still_is_a_gap(database_url: str, sql: asyncpg.Connection, kind: str) -> None:
+    """Whoever keeps the daemons from sealing would else change what he likes. A clock that was set is no reason."""
+    await sql.execute("SET session_replication_role = replica")
+    async with receiver() as there, pipeline_process(database_url) as it:
+
+        async def gaps(every: timedelta | None = timedelta(minutes=1)) -> list[str]:
+            report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=audit.BEGINNING, end=audit.END, every=every)
+            return report.gaps
+
+        assert await gaps() == []
+        await it.route(there.url)
+        await it.publish()
+        await it.until_accounted()
+        await seal(it.database)
+        last = await sql.fetchval("SELECT max(tick) FROM hookledger.tick" if kind == "events" else "SELECT 1")
+        for _ in range(11):
+            await it.publish()
+            await it.until_accounted()
+        assert await gaps() == []  # not for long
+        for hours in (20, -40):
+            await sql.execute(STEPPED, timedelta(hours=hours))
+            assert await gaps() == []
+        await sql.execute(STEPPED, timedelta(hours=20))
+        await sql.execute(UNSEALED[kind], last)
+        (gap,) = await gaps()
+        assert "is not sealed, so that no change of it is found" in gap
+        assert await gaps(timedelta(minutes=5)) == []
+        assert await gaps(None) == []
+        await sql.execute(STEPPED, timedelta(hours=25))
+        assert ["is not sealed" in gap for gap in await gaps(timedelta(minutes=5))] == [True]
+
+
+async def test_that_nothing_was_ever_sealed_is_a_gap(database_url: str, sql: asyncpg.Connection) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        for _ in range(11):
+            await it.publish()
+            await it.rows("SELECT hookledger.make_tick()")
+        assert (await audited(it.database)).gaps == []
+        await sql.execute("UPDATE hookledger.tick SET at = at - tick * interval '1 minute'")
+        report = await audit_seals(
+            it.database, keys=PUBLIC_KEYS, start=audit.BEGINNING, end=audit.END, every=timedelta(minutes=1)
+        )
+        assert ["is not sealed" in gap for gap in report.gaps] == [True]
 
 
 async def test_a_head_that_could_not_be_written_is_written_with_the_next_turn(

@@ -149,6 +149,34 @@ OTHERS = {
     "outcomes said to be dropped later than they can be": (
         "INSERT INTO hookledger.meta VALUES ('attempts_kept_from', (clock_timestamp() + interval '1 day')::text)"
     ),
+    **{
+        f"{place} event read by an earlier tick than it was sealed under": (
+            "UPDATE hookledger.domain_event SET sealed_tick = hookledger.tick_of(txid), tick = 1, txid = '0'::xid8 "
+            f"WHERE {_row('domain_event', 'seq', place)}"
+        )
+        for place in PLACES
+    },
+    **{
+        f"{place} event read by a later tick than it was sealed under": (
+            "UPDATE hookledger.domain_event SET sealed_tick = hookledger.tick_of(txid), "
+            "tick = (SELECT max(tick) FROM hookledger.tick), txid = '0'::xid8 "
+            f"WHERE {_row('domain_event', 'seq', place)}"
+        )
+        for place in PLACES
+    },
+    **{
+        f"{place} outcome of another tick than it was sealed with": (
+            f"UPDATE hookledger.attempt SET sealed_tick = tick, tick = tick + 1 WHERE {_row('attempt', 'at', place)}"
+        )
+        for place in PLACES
+    },
+    "a seal from before Christ": "UPDATE hookledger.seal SET at = '0044-03-15 BC' WHERE n = 2",
+    "a seal of no time": "UPDATE hookledger.seal SET at = 'infinity' WHERE n = 2",
+    "a seal of a day before Christ": "UPDATE hookledger.seal SET event_days[1] = '0044-03-15 BC' WHERE n = 2",
+    "a seal of no day": "UPDATE hookledger.seal SET event_days[1] = NULL, event_rows[1] = NULL, event_roots[1] = NULL WHERE n = 2",
+    "a key from before Christ": "UPDATE hookledger.route_key SET created_at = '0044-03-15 BC'",
+    "a tick of no time": "UPDATE hookledger.tick SET closed_upto = 'infinity' WHERE tick = 2",
+    "an outcome from before Christ": f"UPDATE hookledger.attempt SET started_at = '0044-03-15 BC' WHERE {_row('attempt', 'at', 'a middle')}",
     "the log called by another name": "UPDATE hookledger.meta SET value = 'other' WHERE key = 'log_id'",
 }
 # Each column of each table is in ROWS, but for those that are computed from it, and secrets, which open or do not.
@@ -239,5 +267,6 @@ async def test_the_audit_finds(history: tuple[Database, Attacker, list[Sealed]],
         assert await attacker.tamper((UPDATES | DELETIONS | OTHERS)[kind]) > 0
         report = await audited(database, anchors=anchors_of(seals[-1]))
         assert report.findings
+        assert all(finding.detail for finding in report.findings)
     finally:
         await attacker.undo()

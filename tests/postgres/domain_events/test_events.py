@@ -236,10 +236,11 @@ async def test_tenant_id_and_type_are_what_the_contract_says(database: Database)
 
 @pytest.mark.parametrize("at", ["-infinity", "infinity", "0044-03-15 BC", "20000-01-01", "1969-12-31 23:59:59+00"])
 async def test_a_time_that_no_reader_has_is_refused_from_sql_too(sql: asyncpg.Connection, at: str) -> None:
-    with pytest.raises(asyncpg.CheckViolationError, match="domain_event_occurred_at_check"):
+    with pytest.raises(asyncpg.CheckViolationError, match="occurred_at must be a time from 1970 to 9998") as refusal:
         await sql.execute(
             f"SELECT hookledger.publish(tenant => 'acme', type => 'a.b', data => '{{}}', occurred_at => '{at}')"
         )
+    assert refusal.value.constraint_name == "domain_event_occurred_at_check"
 
 
 async def test_a_bad_event_takes_its_batch_with_it(database: Database, sql: asyncpg.Connection) -> None:
@@ -408,19 +409,55 @@ async def test_a_producer_cannot_lend_its_own_operators_to_the_owner(sql: asyncp
     assert await producer.fetchval("SELECT hookledger.publish('acme', 'a.b', '{}', id => 'x')") == "x"
 
 
-MISTAKES = (
-    "'acme', 'a.b', '[]'", "'acme', 'a.b', 'null'", "'acme', 'a.b', NULL", "'acme', 'a.b', '{}', context => '1'",
-    "'acme', 'a.b', '{}', snapshot => '[]'", "'acme', 'a.b', '{}', context => 'null'",
-    "'acme', 'ab', '{}'", "'', 'a.b', '{}'", "NULL, 'a.b', '{}'", "'acme', NULL, '{}'", "'acme', 'a.b', '{}', id => 'é'",
-)  # fmt: skip
+MISTAKES = {
+    "'acme', 'a.b', '[]'": "data",
+    "'acme', 'a.b', 'null'": "data",
+    "'acme', 'a.b', NULL": "data",
+    "'acme', 'a.b', '{}', context => '1'": "context",
+    "'acme', 'a.b', '{}', snapshot => '[]'": "snapshot",
+    "'acme', 'a.b', '{}', context => 'null'": "context",
+    "'acme', 'ab', '{}'": "type must be object.action",
+    "'acme', 'A.B', '{}'": "type must be object.action",
+    "'acme', NULL, '{}'": "type must be object.action",
+    f"'acme', 'a.{'b' * 128}', '{{}}'": "type must be object.action",
+    "'', 'a.b', '{}'": "tenant must be 1 to 128 printable",
+    "NULL, 'a.b', '{}'": "tenant must be 1 to 128 printable",
+    "'two words', 'a.b', '{}'": "tenant must be 1 to 128 printable",
+    "'acme', 'a.b', '{}', id => 'é'": "id must be 1 to 128 printable",
+    "'acme', 'a.b', '{}', id => ''": "id must be 1 to 128 printable",
+    "'acme', 'a.b', '{}', occurred_at => 'infinity'": "occurred_at must be a time from 1970",
+    "'.', 'a.b', '{}'": "tenant must not be . or ..",
+    "'acme', 'a.b', '{}', id => '..'": "id must not be . or ..",
+}
 
 
-async def test_a_producer_is_told_what_is_wrong(sql: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("arguments", MISTAKES)
+async def test_a_producer_is_told_what_is_wrong_and_shown_no_row(sql: asyncpg.Connection, arguments: str) -> None:
     producer = await as_producer(sql)
-    for arguments in MISTAKES:
-        for cast in ("", "::jsonb"):
-            with pytest.raises((asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)):
-                await producer.execute(f"SELECT hookledger.publish({arguments})".replace("'{}'", f"'{{}}'{cast}"))
+    for cast in ("", "::jsonb"):
+        with pytest.raises((asyncpg.DataError, asyncpg.CheckViolationError), match=MISTAKES[arguments]) as refusal:
+            await producer.execute(f"SELECT hookledger.publish({arguments})".replace("'{}'", f"'{{}}'{cast}"))
+        assert refusal.value.detail is None
+
+
+async def test_who_does_not_say_whether_it_is_a_backfill_says_that_it_is_none(sql: asyncpg.Connection) -> None:
+    for cast in ("jsonb", "text"):
+        await sql.execute(f"SELECT hookledger.publish('acme', 'a.b', '{{}}'::{cast}, backfill => NULL)")
+    assert [row["backfill"] for row in await sql.fetch("SELECT backfill FROM hookledger.domain_event")] == [False] * 2
+
+
+async def test_what_sql_refuses_is_what_the_checks_of_the_table_refuse(sql: asyncpg.Connection) -> None:
+    """Each value that is refused by its own check is refused before by the same name, and no other one."""
+    for field, values in (*REFUSED.items(), *ACCEPTED.items()):
+        for value in values:
+            given = {"tenant": "acme", "type": "a.b", "id": "e", field: value}
+            publish_it = sql.fetchval("SELECT hookledger.publish($1, $2, '{}'::text, id => $3)", *given.values())
+            if value in REFUSED[field]:
+                with pytest.raises(asyncpg.CheckViolationError) as refusal:
+                    await publish_it
+                assert refusal.value.constraint_name == f"domain_event_{field}_check"
+            else:
+                assert await publish_it == given["id"]
 
 
 UNUSUAL = (

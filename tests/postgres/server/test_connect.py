@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -48,11 +49,13 @@ from eventstore.queries.deliveries.delivery_log import TOP
 from eventstore.queries.events.field_search import SearchBounds
 from eventstore.queries.metrics.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
+from eventstore.seals.stored import SealMark
 from eventstore.sources.positions import MessageBatch, SourcePosition
 from eventstore.sources.refusals import KeptRefusal
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.postgres.queries import Connect
 from tests.support.values.builders import NOON, ROUTE, draft, new_event
+from tests.support.values.certificates import issue, pem, serving
 from tests.support.values.deliveries import delivery, outcome
 
 
@@ -65,7 +68,7 @@ async def opened(url: str) -> None:
 
 
 @asynccontextmanager
-async def server_that_answers(answer: bytes) -> AsyncIterator[str]:
+async def server_that_answers(answer: bytes, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A server that sends `answer` after the startup message of a client."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +76,9 @@ async def server_that_answers(answer: bytes) -> AsyncIterator[str]:
             (length,) = struct.unpack("!I", await reader.readexactly(4))
             if await reader.readexactly(length - 4) != struct.pack("!I", 80877103):
                 break
-            writer.write(b"N")  # no TLS here
+            writer.write(b"N" if tls is None else b"S")
+            if tls is not None:
+                await writer.start_tls(tls)
         writer.write(answer)
         await writer.drain()
         writer.close()
@@ -114,6 +119,59 @@ async def test_what_the_server_says_is_passed_on_to_the_operator(sqlstate: str) 
     async with server_that_answers(error_message(sqlstate, "the reason")) as url:
         with pytest.raises(StoreUnavailable, match="the reason"):
             await opened(url)
+
+
+async def test_a_line_that_is_missing_in_pg_hba_is_no_wrong_password() -> None:
+    text = 'no pg_hba.conf entry for host "10.0.0.1", user "me", database "x", no encryption'
+    async with server_that_answers(error_message("28000", text)) as url:
+        with pytest.raises(AccessRefused, match=r"no line in its pg_hba\.conf") as refusal:
+            await opened(url)
+    assert "sslmode=require" in refusal.value.hint
+
+
+async def test_a_server_without_tls_that_is_asked_for_it_is_told_from_one_that_is_down() -> None:
+    async with server_that_answers(b"") as url:
+        with pytest.raises(StoreUnavailable, match="takes no TLS") as refusal:
+            await opened(f"{url}?sslmode=require")
+    assert "sslmode" in refusal.value.hint
+
+
+async def test_a_server_that_does_not_prove_who_it_is_is_told_from_one_that_is_down(tmp_path: Path) -> None:
+    authority = issue("authority")
+    (tmp_path / "authority").write_bytes(pem(authority))
+    (tmp_path / "other").write_bytes(pem(issue("other")))
+    tls = serving(issue("db.example", issuer=authority), tmp_path)
+    async with server_that_answers(error_message("28P01", "come in"), tls=tls) as url:
+        for parameters, message in {
+            f"verify-full&sslrootcert={tmp_path}/authority": "does not prove who it is: IP address mismatch",
+            f"verify-ca&sslrootcert={tmp_path}/other": "does not prove who it is: unable to get local issuer certificate",
+        }.items():
+            with pytest.raises(StoreUnavailable, match=message) as refusal:
+                await opened(f"{url}?sslmode={parameters}")
+            assert "sslrootcert" in refusal.value.hint
+        with pytest.raises(AccessRefused, match="user or password"):
+            await opened(f"{url}?sslmode=verify-ca&sslrootcert={tmp_path}/authority")
+
+
+async def test_a_server_that_cannot_do_the_tls_asked_for_is_told_from_one_that_is_down() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"S")
+        await reader.read(1)
+        writer.write(bytes.fromhex("15 03 01 00 02 02 46"))  # the alert protocol_version
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(StoreUnavailable, match=r"do not agree on TLS .*PROTOCOL_VERSION"):
+            await opened(f"postgresql://127.0.0.1:{port}/x?sslmode=require")
+
+
+async def test_a_host_without_an_address_says_so() -> None:
+    with pytest.raises(StoreUnavailable, match="its host has no address"):
+        await opened("postgresql://no.such.host.invalid/x")
 
 
 async def test_a_server_that_is_no_postgresql_is_an_outage() -> None:
@@ -408,12 +466,12 @@ ARGUMENTS: dict[str, object] = {
     "table": Table.KEYS, "stale": "x", "fresh": "y",
     "scope": delivery_log.ListScope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
     "keys": [("acme", "e")], "tenants": ["acme"], "bounds": SearchBounds(rows=1, data_bytes=1, hits=1), "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
-    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here"),
+    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here", request_id="r"),
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "most": 1, "names": ["a.b"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
-    "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
+    "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
     "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
     "refusal": REFUSAL, "event": None, "recorded_at": NOON,
     "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",
@@ -504,6 +562,49 @@ async def test_a_statement_that_the_driver_refuses_is_no_outage(database: Databa
     with pytest.raises(ValueRefused):
         async with database.connection() as connection:
             await connection.fetch("SELECT $1::integer", "one")
+
+
+# Who owns the database may set defaults for its sessions. Here: what hides rows, shadows a function, or an operator.
+DEFAULTS_OF_OTHERS = {
+    "search_path": ("trap, pg_catalog", "SELECT encode(sha256('x'), 'hex')", "2d711642b726b04401627ca9fbac32f5"),
+    "transform_null_equals": ("on", "SELECT coalesce((NULL::text = NULL)::text, 'unknown')", "unknown"),
+    "constraint_exclusion": ("on", "SHOW constraint_exclusion", "partition"),
+    "row_security": ("on", "SHOW row_security", "off"),
+    "datestyle": ("'SQL, DMY'", "SELECT '2026-11-30'::date::text", "2026-11-30"),
+    "standard_conforming_strings": ("off", r"SELECT '\x'", r"\x"),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS_OF_OTHERS)
+async def test_no_default_of_the_database_changes_what_our_statements_mean(
+    database_url: str, sql: asyncpg.Connection, name: str
+) -> None:
+    await sql.execute(
+        "CREATE SCHEMA trap; "
+        "CREATE FUNCTION trap.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT '\\x00'::bytea $$"
+    )
+    value, statement, expected = DEFAULTS_OF_OTHERS[name]
+    await sql.execute(f'ALTER DATABASE "{await sql.fetchval("SELECT current_database()")}" SET {name} = {value}')
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    async with database.connection() as connection:
+        found = str(await connection.fetchval(statement))
+    await database.close()
+    assert found.startswith(expected)
+
+
+async def test_rows_that_a_policy_would_hide_make_a_statement_fail(database: Database, sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "CREATE ROLE hookledger_test_bound; CREATE TABLE public.bound (a int); GRANT ALL ON public.bound TO PUBLIC; "
+        "ALTER TABLE public.bound ENABLE ROW LEVEL SECURITY; CREATE POLICY none ON public.bound USING (false)"
+    )
+    try:
+        with pytest.raises(StoreError, match="row-level security"):
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL ROLE hookledger_test_bound")
+                await connection.fetch("SELECT * FROM public.bound")
+    finally:
+        await sql.execute("DROP TABLE public.bound; DROP ROLE hookledger_test_bound")
 
 
 async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Database, connect: Connect) -> None:

@@ -32,6 +32,7 @@ DIGESTS = {
     "3_field.sql": "8b019a414bc6020ff6c34dcd49c584341911aa42a91c2dd1dfaafc3b0356be64",
     "4_proven.sql": "f012ff88a3e83fd8ef069904d1584911234783d6a0ca40b7a7a5b701243fcfad",
     "5_sources.sql": "4c5533db71506324d15212de1307cbfe2602da8e05465362a2aa4b3790517ede",
+    "6_clear.sql": "0e278adfaaba3b14e631b1685a6a3cc40b7513bb55891ce55d811fedfeeea9ac",
 }
 
 CREATED = {

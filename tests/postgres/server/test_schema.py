@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from eventstore import domain_events
-from eventstore.postgres import lineage, schema
+from eventstore.postgres import lineage, schema, schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import AccessRefused, SchemaMismatch
 from eventstore.progress import retention
@@ -209,6 +209,7 @@ async def test_a_migrated_database_is_as_a_fresh_one(
         await connection.execute(OLDER_SCHEMAS[version].read_text())
     assert (await schema.migrate(empty)).current == version
     assert await _described(empty_database_url) == await _described(database_url)
+    assert await schema_lines.faults(empty) == []  # nor has an audit anything to say of it
 
 
 async def test_two_fresh_databases_are_alike(empty: Database, empty_database_url: str, database_url: str) -> None:

@@ -44,14 +44,17 @@ def pem(issued: Issued) -> bytes:
     return issued[0].public_bytes(serialization.Encoding.PEM)
 
 
+def private_pem(issued: Issued) -> bytes:
+    """Its key."""
+    return issued[1].private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def serving(issued: Issued, folder: Path, *, security_level: int = 2) -> ssl.SSLContext:
     """What a server with this certificate needs. A lower level lets it offer what is too weak for us."""
-    certificate, key = issued
-    file = folder / f"{certificate.serial_number}.pem"
-    file.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    file = folder / f"{issued[0].serial_number}.pem"
+    file.write_bytes(pem(issued) + private_pem(issued))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_ciphers(f"DEFAULT:@SECLEVEL={security_level}")
     context.load_cert_chain(file)

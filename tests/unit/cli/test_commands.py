@@ -26,3 +26,15 @@ def test_listing_the_commands_imports_nothing_heavy(call: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_daemon_has_no_library_for_tables_in_memory() -> None:
+    script = """
+import sys
+from daemon.cli import main
+assert main.cli.get_command(None, "run").name == "run"
+assert "structlog" in sys.modules
+assert not [name for name in sys.modules if name.startswith("rich")]
+import rich
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

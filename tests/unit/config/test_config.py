@@ -453,6 +453,14 @@ def test_a_list_in_a_variable_has_no_brackets(key: str, text: str) -> None:
     )
 
 
+def test_no_port_at_all_is_refused_since_nothing_could_be_sent(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[egress]\nports = []\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, HOME)
+    assert caught.value.problems == (f"{file}: egress.ports: must not be an empty list; leave the key out instead",)
+
+
 def test_dev_is_refused_beyond_loopback_even_with_a_token() -> None:
     environ = HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN": "t"}
     with pytest.raises(ConfigError, match=r"--listen: --dev is for loopback only, not 0.0.0.0:8080"):

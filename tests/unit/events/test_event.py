@@ -129,6 +129,14 @@ def test_all_problems_are_reported_at_once() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("dots", [".", ".."])
+def test_what_clients_take_out_of_an_address_is_no_id(dots: str) -> None:
+    told = "must not be . or .., which lead elsewhere in an address"
+    assert refused({"tenant": dots, "type": "a.b", "id": dots, "data": {}}) == {"tenant": told, "id": told}
+    for near in ("...", ".a", "a.", "-.-"):
+        accepted(json.dumps({"tenant": near, "type": "a.b", "id": near, "data": {}}).encode())
+
+
 def test_what_is_missing_is_named() -> None:
     assert {field: message.split(":")[0] for field, message in refused({}).items()} == {
         "tenant": "is missing",

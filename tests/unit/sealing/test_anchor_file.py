@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 import pytest
 
 from daemon.core.sealing.head import PublicSealKey, SealKey, SignedHead, TreeHead
@@ -31,6 +32,10 @@ def test_heads_are_appended_line_by_line(tmp_path: Path) -> None:
     for size in (1, 2, 3):
         anchor_file.append(path, line(size))
     assert sizes(path) == [1, 2, 3]
+
+
+def test_its_time_is_written_as_all_are() -> None:
+    assert orjson.loads(line(1))["at"] == "2026-11-23T00:00:00.000000Z"
 
 
 def test_after_a_line_that_a_crash_has_cut_the_next_begins_on_its_own(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ ENDPOINTS = {
     "GET /metrics": "metrics",
     "GET /": "anybody",
     "GET /assets/{digest}/{name}": "open",
+    "GET /t/{tenant}": "read",
     "GET /t/{tenant}/webhooks": "read",
     "GET /t/{tenant}/webhooks/new": "manage",
     "POST /t/{tenant}/webhooks/new": "manage",

@@ -64,6 +64,7 @@ MERCHANT = [
 OTHERS = [
     "/",
     "/assets/{digest}/{name}",
+    "/t/{tenant}",
     "/t/{tenant}/deliveries/live",
     "/t/{tenant}/deliveries/{delivery}/body",
     "/t/{tenant}/deliveries/{delivery}/proof",

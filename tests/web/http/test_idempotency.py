@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from daemon.core.delivery.answer import delivery_id
+from eventstore import route_log
+from eventstore.postgres.connect import Database
+from eventstore.route_log.log import RouteEvent
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.web.application import TARGET, Answer, App, path
+from tests.support.web.application import app as application
+from tests.support.web.tokens import bearer, token
 
 ROUTES = "/v1/tenants/acme/routes"
 GOOD = {"name": "shop", "target_url": TARGET, "event_types": ["order.*"]}
@@ -72,6 +78,65 @@ async def test_a_repeated_delete_is_done_already(app: App) -> None:
 
     assert [(await ask(app, "DELETE", path(made))).status for _ in range(2)] == [204, 204]
     assert len(await app.log()) == 2
+
+
+def look_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next command finds no earlier one with its key: the same request is executed right after it has looked."""
+    by_request, looks = route_log.by_request, count(1)
+
+    async def found(database: Database, request_id: str) -> RouteEvent | None:
+        return None if next(looks) == 1 else await by_request(database, request_id)
+
+    monkeypatch.setattr(route_log, "by_request", found)
+
+
+@pytest.mark.parametrize(
+    ("method", "command", "body", "version"),
+    [
+        ("DELETE", "", None, None),
+        ("POST", "/rotate-key", {}, None),
+        ("POST", "/revoke-old-key", {}, None),
+        ("PATCH", "", {"name": "other"}, '"2"'),
+        ("PATCH", "", {"name": "other"}, None),
+        ("POST", "/disable", {}, '"2"'),
+    ],
+)
+async def test_a_repetition_at_the_same_time_is_answered_like_the_first(
+    app: App, monkeypatch: pytest.MonkeyPatch, method: str, command: str, body: Any, version: str | None
+) -> None:
+    """What the first has done is no reason to refuse it: neither the state of the route nor its version."""
+    made = await app.route()
+    await app.ask("POST", path(made, "/rotate-key"), {"force": True})
+    if command == "/rotate-key":
+        await app.ask("POST", path(made, "/revoke-old-key"))
+    headers = {"Idempotency-Key": "k1"} | ({} if version is None else {"If-Match": version})
+    first = await app.ask(method, path(made, command), body, headers=headers)
+    look_too_early(monkeypatch)
+    repeated = await app.ask(method, path(made, command), body, headers=headers)
+    assert first.status in (200, 204)
+    assert (repeated.status, repeated.text) == (first.status, first.text)
+
+
+async def test_a_repetition_at_the_same_time_is_none_too_many(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with application(empty_url, limits__routes_per_tenant="1") as limited:
+        headers = {"Idempotency-Key": "k1"} | bearer(await token(limited.database, "tenant:acme"))
+        first = await limited.ask("POST", ROUTES, GOOD, headers=headers)
+        look_too_early(monkeypatch)
+        repeated = await limited.ask("POST", ROUTES, GOOD, headers=headers)
+        assert (repeated.status, repeated.json) == (201, first.json)
+        other = await limited.ask("POST", ROUTES, GOOD, headers=headers | {"Idempotency-Key": "k2"})
+        assert other.status == 409
+
+
+async def test_a_repetition_is_not_checked_by_what_holds_since(empty_url: str) -> None:
+    async with application(empty_url, events__strict_types="true") as strict:
+        body = GOOD | {"event_types": ["order.create"]}
+        await strict.ask("PUT", "/v1/event-types", [{"name": "order.create"}])
+        first = await ask(strict, "POST", ROUTES, body)
+        await strict.ask("PUT", "/v1/event-types", [])
+        repeated = await ask(strict, "POST", ROUTES, body)
+        assert (repeated.status, repeated.json) == (201, first.json)
+        assert (await ask(strict, "POST", ROUTES, body, key="k2")).status == 422
 
 
 async def test_a_key_stands_for_one_command_with_one_body(app: App) -> None:

@@ -23,10 +23,14 @@ def test_port_0_is_the_same_port_for_every_address_of_a_name() -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
-def test_an_address_that_is_not_ours_is_named(host: str) -> None:
-    with pytest.raises(ListenFailed, match=f"cannot listen on {host}:0: "):
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [("no.such.host.invalid", "see whether the name is right"), ("192.0.2.1", "give this machine that")],
+)
+def test_an_address_that_is_not_ours_is_named(host: str, remedy: str) -> None:
+    with pytest.raises(ListenFailed, match=f"cannot listen on {host}:0: ") as refused:
         bind(ListenAddress(host=host, port=0))
+    assert refused.value.hint.startswith(remedy)
 
 
 def test_of_two_addresses_none_stays_bound_if_one_is_taken() -> None:
@@ -35,8 +39,13 @@ def test_of_two_addresses_none_stays_bound_if_one_is_taken() -> None:
         first, second = (f"127.0.0.1:{each.getsockname()[1]}" for each in (free, taken))
         free.close()
         environ = {"HOME": "/nowhere", "HOOKLEDGER_SERVER__OPS_LISTEN": second}
-        with pytest.raises(ListenFailed, match=f"cannot listen on {second}"):
+        with pytest.raises(ListenFailed, match=f"cannot listen on {second}") as refused:
             open_listeners(load(None, environ, listen=first).server)
+        hint = "stop what listens there, or choose another address in"
+        assert refused.value.hint == f"{hint} server.ops_listen"
+        with pytest.raises(ListenFailed) as refused:
+            open_listeners(load(None, {"HOME": "/nowhere"}, listen=second).server)
+        assert refused.value.hint == f"{hint} server.listen, or --listen"
         bind(ListenAddress(host="127.0.0.1", port=int(first.rpartition(":")[2]))).close()
 
 

@@ -106,9 +106,9 @@ async def list_event_types(request: web.Request) -> web.Response:
 
 @endpoint(Access.ADMIN, takes=CatalogueForm, answers={200: CatalogueShape})
 async def replace_event_types(request: web.Request) -> web.Response:
-    """Replaces the catalogue by these types; a bare list of them is accepted too. With `events.strict_types`, other
-    types cannot be published from then on. Routes keep their subscriptions, and operational types stay. The answer
-    says how many types came, changed and went.
+    """Replaces the catalogue by these types; a bare list of them is accepted too, also as `GET` has it in `items`. With
+    `events.strict_types`, other types cannot be published from then on. Routes keep their subscriptions, and
+    operational types stay. The answer says how many types came, changed and went.
     """
     form = await request_forms.read(request, CatalogueForm, max_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
     drafts = form.drafts()

@@ -267,7 +267,7 @@ def _check_confirmations(form: FormData) -> None:
     """Raises Invalid unless the form has both confirmations."""
     problems = []
     if not form.has("understood"):
-        problems.append(FieldProblem(field="understood", message="please confirm: deleting is final"))
+        problems.append(FieldProblem(field="understood", message="please confirm that deleting is final"))
     word = form.one("confirmation").strip()
     if word != CONFIRMATION:
         mistake = f"“{word[:40]}” is not the word" if word else "is empty"

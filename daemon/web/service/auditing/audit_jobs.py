@@ -23,7 +23,7 @@ from daemon.audit import AuditReport, DeliverySchedule, SharedLoop
 from daemon.credentials.keys import WrongMasterKey
 from daemon.expressions.judging import FilterPlaces
 from daemon.sealing.auditing import audit_seals
-from daemon.store import opened
+from daemon.store import keep_of, opened
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.service.auditing.audit_findings import listed
@@ -139,6 +139,7 @@ class _RunningAudit:
                 schedule=DeliverySchedule(
                     retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds)
                 ),
+                keep=keep_of(config),
                 vault=self._services.keychain.vault,
                 shared=SharedLoop(places=places, on_page=self._note),
             )
@@ -146,13 +147,14 @@ class _RunningAudit:
             if job.tenant is None:
                 ours = (key.public for key in self._services.keychain.seal_keys)
                 keys = [*ours, *config.seal.former_public_keys]
-                seals = await audit_seals(database, keys=keys, start=start, end=end)
+                every = timedelta(seconds=config.seal.every_seconds)
+                seals = await audit_seals(database, keys=keys, start=start, end=end, every=every)
         found = report.found + (0 if seals is None else len(seals.findings))
         self.progress = AuditProgress(events=report.events, reached=self.progress.reached, found=found)
         return AuditEnd(
             state="done",
             findings=orjson.dumps(listed(report, seals)).decode(),
-            gaps=orjson.dumps(report.gaps + report.unchecked).decode(),
+            gaps=orjson.dumps(report.gaps + report.unchecked + ([] if seals is None else seals.gaps)).decode(),
         )
 
     def _note(self, report: AuditReport, reached: datetime) -> None:

@@ -7,7 +7,15 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from daemon.core import durations
-from daemon.web.dashboard.template_filters import FILTERS, capitalize_first, moment, number, size
+from daemon.web.dashboard.template_filters import (
+    FILTERS,
+    after_label,
+    capitalize_first,
+    full_sentence,
+    moment,
+    number,
+    size,
+)
 
 NOW = datetime(2026, 11, 24, 18, 5, 12, 345678, tzinfo=UTC)
 
@@ -115,6 +123,39 @@ def test_a_size_is_in_bytes_or_kilobytes(count: int, text: str) -> None:
 )
 def test_a_sentence_begins_with_a_capital_and_is_else_as_it_was(text: str, capital: str) -> None:
     assert capitalize_first(text) == capital
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("is empty: name one", "Is empty: name one."),
+        ("did you mean order.cancel?", "Did you mean order.cancel?"),
+        ("a.b is unknown: did you mean “a.c”?", "a.b is unknown: did you mean “a.c”?"),
+        ("it is “over”", "It is “over”."),
+        (Markup("since <time>now</time>"), "Since <time>now</time>."),
+        (Markup("is it &lt;b&gt;?"), "Is it &lt;b&gt;?"),
+    ],
+)
+def test_a_sentence_ends_once(text: str, sentence: str) -> None:
+    assert full_sentence(text) == sentence
+    assert isinstance(full_sentence(text), type(text))
+
+
+@pytest.mark.parametrize(
+    ("message", "behind"),
+    [
+        ("must be a number", " must be a number"),
+        ("is no JMESPath expression", " is no JMESPath expression"),
+        ("calls foo()", " calls foo()"),
+        ("choose which deliveries to send again", ": choose which deliveries to send again"),
+        ("21 headers; at most 20 are allowed", ": 21 headers; at most 20 are allowed"),
+        ("'order' is no event type", ": 'order' is no event type"),
+        ("The URL carries a user name", ": The URL carries a user name"),
+        ("island is no verb", ": island is no verb"),
+    ],
+)
+def test_a_message_goes_on_behind_the_name_of_its_field_or_follows_a_colon(message: str, behind: str) -> None:
+    assert after_label(message) == behind
 
 
 def test_moments_in_a_sentence_are_times_that_a_reader_sees_in_their_own_zone() -> None:

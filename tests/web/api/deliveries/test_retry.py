@@ -72,6 +72,19 @@ async def test_repeated_with_its_key_it_is_carried_out_once(app: App) -> None:
     assert "Idempotency-Key" in other.json["detail"]
 
 
+async def test_repeated_after_the_route_was_disabled_it_is_answered_like_the_first(app: App) -> None:
+    """The receiver may have answered 410 to the retry."""
+    route = await app.route()
+    delivery = await over(app, route, "failed")
+    key = {"Idempotency-Key": str(uuid4())}
+    first = await again(app, delivery, headers=key)
+    await app.ask("POST", path(route, "/disable"), {})
+    repeated = await again(app, delivery, headers=key)
+    assert (repeated.status, repeated.json) == (first.status, first.json) == (202, {"id": delivery, "state": "due"})
+    assert (await again(app, delivery, body={"reason": "another"}, headers=key)).status == 409
+    assert (await again(app, delivery)).status == 409
+
+
 async def test_what_happened_before_the_last_enable_is_not_sent_again(app: App) -> None:
     route = await app.route()
     delivery = await over(app, route, "failed")

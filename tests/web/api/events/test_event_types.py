@@ -155,6 +155,26 @@ async def test_a_bare_list_is_the_catalogue_as_a_file_has_it(app: App) -> None:
     assert (neither.status, neither.json["detail"]) == (400, "the body must be a JSON object or list")
 
 
+async def test_what_is_listed_can_be_put_again(app: App) -> None:
+    """What events had alone is in the list, and not in the catalogue: it does not get there by that."""
+    await put(app, *SAMPLE)
+    await catalogue.note_seen(app.database, ["seen.only"])
+    listed = (await app.ask("GET", "/v1/event-types?limit=200")).json["items"]
+    assert [each["name"] for each in listed if not each["is_catalogued"]] == ["seen.only"]
+
+    answer = await app.ask("PUT", "/v1/event-types", listed)
+    assert answer.json == {"event_types": len(SAMPLE), "added": 0, "changed": 0, "removed": 0}
+    assert (await app.ask("GET", "/v1/event-types?limit=200")).json["items"] == listed
+
+
+async def test_a_type_that_is_left_out_is_checked_all_the_same(app: App) -> None:
+    left_out = {"name": "Order", "group": None, "description": None, "example": None, "is_catalogued": False}
+    answer = await app.ask("PUT", "/v1/event-types", [ORDER, left_out])
+    assert [error["field"] for error in answer.json["errors"]] == ["event_types.1.name"]
+    answer = await app.ask("PUT", "/v1/event-types", [ORDER, left_out | {"is_catalogued": "no"}])
+    assert [error["field"] for error in answer.json["errors"]] == ["event_types.1.is_catalogued"]
+
+
 async def test_all_mistakes_are_told_at_once_and_nothing_is_changed(app: App) -> None:
     await put(app, ORDER)
     types = [{"name": "A"}, {"name": "a.b"}, {"name": "a.b"}, {"name": "c.d", "group": "e"}]

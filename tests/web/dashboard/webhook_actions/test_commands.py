@@ -174,7 +174,7 @@ async def test_deleting_says_what_it_means_and_offers_a_pause(app: App) -> None:
     ("fields", "wrong", "message"),
     [
         ({}, ["understood", "confirmation"], "is empty: type DELETE, in capital letters"),
-        ({"confirmation": "DELETE"}, ["understood"], "please confirm: deleting is final"),
+        ({"confirmation": "DELETE"}, ["understood"], "please confirm that deleting is final"),
         ({"understood": "yes"}, ["confirmation"], "is empty: type DELETE, in capital letters"),
         ({"understood": "yes", "confirmation": "delete"}, ["confirmation"], "“delete” is not the word"),
         ({"understood": "yes", "confirmation": "DELETE it"}, ["confirmation"], "“DELETE it” is not the word"),
@@ -191,6 +191,8 @@ async def test_without_the_tick_and_the_word_nothing_is_deleted(
     assert [str(link["href"]) for link in page.all(".notice-bad a")] == [f"#{name}" for name in wrong]
     assert all(page.one(f"#{name}")["aria-describedby"] == f"{name}-wrong" for name in wrong)
     assert message in page.text
+    if wrong[0] == "understood":
+        assert page.words(".notice-bad li")[0] == "The tick: please confirm that deleting is final"
     entered = page.form_data("main form.card")
     assert entered.get("understood", [""])[0] == fields.get("understood", "")
     assert (entered["confirmation"], entered["reason"]) == ([fields.get("confirmation", "")], ["no shop"])

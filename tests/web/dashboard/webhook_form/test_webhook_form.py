@@ -235,7 +235,7 @@ async def test_all_that_is_wrong_is_reported_at_once_above_and_beside_its_fields
     ]  # fmt: skip
     assert page.words("#name-wrong") == ["Is empty: give the webhook a name you will recognise."]
     assert page.words("#headers-wrong") == ["Line 2 is not of the form Name: value."]
-    assert "Event types 'Order.Create' is no event type" in page.text
+    assert "Event types: 'Order.Create' is no event type" in page.text
     assert page.one("title").text.startswith("Error: ")
     assert page.one(".notice-bad").has_attr("data-focus")
     assert page.one("details.advanced").has_attr("open")
@@ -257,6 +257,7 @@ async def test_headers_that_no_webhook_may_have_are_reported_at_their_one_field(
     many = "\n".join(f"X-{number}: a" for number in range(21))
     page = await send(app, NEW, {"name": "a", "target_url": TARGET, "event_types": "*", "headers": many})
     assert page.words("#headers-wrong") == ["21 headers; at most 20 are allowed."]
+    assert page.words(".notice-bad li") == ["Custom headers: 21 headers; at most 20 are allowed"]
 
 
 async def test_the_input_is_kept_with_any_error(app: App) -> None:
@@ -305,7 +306,7 @@ async def test_where_types_are_strict_an_unknown_one_is_refused_in_a_merchants_w
         entered = {"name": "a", "target_url": TARGET, "other_types": "order.craete cart.x invoice.*"}
         empty = await send(strict, NEW, entered)
         assert empty.words("#event_types-wrong") == [
-            "Order.craete is not in the catalogue of event types. Cart.x is not in the catalogue of event types."
+            "order.craete is not in the catalogue of event types. cart.x is not in the catalogue of event types."
         ]
         await add_types(strict, "order.create")
         route = await strict.route(event_types=["order.create"])

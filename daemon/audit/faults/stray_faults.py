@@ -44,10 +44,15 @@ async def find(
 
 def _is_known(group: RowGroup, index: RouteIndex) -> bool:
     """True if the audit of the event looks at the row."""
-    if group.tenant is None or group.type is None:
+    if group.tenant is None or group.type is None or _is_too_early(group):
         return False
     timeline = index.timeline(group.route_id)
     return timeline is not None and timeline in index.candidates(group.tenant, group.type)
+
+
+def _is_too_early(group: RowGroup) -> bool:
+    """True of outcomes that the audit of their event does not look at. It does at all that waits."""
+    return group.is_early and group.table == "attempt"
 
 
 def _fault(group: RowGroup, index: RouteIndex, horizon: Horizon) -> str | None:
@@ -60,6 +65,8 @@ def _fault(group: RowGroup, index: RouteIndex, horizon: Horizon) -> str | None:
         return None if is_dropped else "there is no such event"
     if group.tenant != timeline.current.tenant:
         return f"the event is one of tenant {group.tenant}, and the route one of {timeline.current.tenant}"
+    if _is_too_early(group):
+        return "it was recorded more than a day before its event"
     if timeline in index.candidates(group.tenant, group.type):
         return None
     return f"the event is of type {group.type}, to which the route never subscribed"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 
+from daemon.audit.faults.outcome_faults import event_fault, first_difference, name_of, outcome_fault
 from daemon.audit.findings import FindingKind
-from daemon.audit.outcome_faults import event_fault, first_difference, name_of, outcome_fault
 from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.retry import RETRY_AFTER_CAP_FACTOR, RetryPolicy, delay
 from daemon.core.routing import windows
@@ -165,7 +165,9 @@ def _retry_fault(
         return found
     last = max(record.attempts, key=_BY_NUMBER, default=None)
     highest = 0 if last is None else last.number
-    if retry.failures != highest and retry.replay is None:
+    if retry.replay is not None and not retry.has_replay:
+        return f"it says replay {retry.replay}, and no such replay is of this route and this time"
+    if retry.failures > highest or (retry.failures < highest and retry.replay is None):
         return f"failures is {retry.failures}, and {_attempts(highest)} are recorded"
     if schedule is None:
         return None

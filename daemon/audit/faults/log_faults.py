@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from daemon.audit.findings import AuditFinding, FindingKind
@@ -9,11 +10,17 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.texts import moment
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
+from eventstore.progress import retention
+from eventstore.progress.retention import Keep
 from eventstore.queries.auditing import log_marks
 from eventstore.queries.auditing.log_marks import AuditedRange, LogMarks, WrongPacked, WrongTick
 
 # Each mark of retention, and the log that it is about.
 _LOGS = {"events_kept_from": "domain_event", "attempts_kept_from": "attempt"}
+# The clock that retention looked at may have been set back since.
+_CLOCK_STEP = timedelta(days=1)
+# More than a clock is ever set by, and less than PostgreSQL can add to a time.
+_MOST_STEADY = timedelta(days=36_500)
 
 
 def of_marks(marks: LogMarks, index: RouteIndex) -> list[AuditFinding]:
@@ -30,6 +37,8 @@ def of_marks(marks: LogMarks, index: RouteIndex) -> list[AuditFinding]:
     for key, text in marks.kept_from.items():
         if key in _LOGS and (detail := _kept_fault(text, _day(marks, _LOGS[key]), marks.now)):
             findings.append(_finding("meta", f"key {key}", detail))
+    if detail := _steady_fault(marks.steady_clock):
+        findings.append(_finding("steady_clock", "its row", detail))
     findings += [
         _finding("parked_range", f"route_id {each.route_id}", detail)
         for each in marks.ranges
@@ -55,6 +64,23 @@ def first_kept(marks: LogMarks) -> datetime:
     return _day(marks, "domain_event") or marks.now
 
 
+def dropped_early(marks: LogMarks, keep: Keep) -> list[str]:
+    """Where what is kept begins later than `keep` leads to, in sentences."""
+    found = []
+    for key, what, kept in (
+        ("events_kept_from", "events", keep.events),
+        ("attempts_kept_from", "attempts", keep.attempts),
+    ):
+        with suppress(KeyError, ValueError):  # of_marks tells what is no time
+            kept_from = retention.moment_of(marks.kept_from[key])
+            if kept_from > marks.now - kept + _CLOCK_STEP:
+                found.append(
+                    f"{what} from before {moment(kept_from)} are gone, and retention.{what}_days is {kept.days}: if it "
+                    "was not lower until lately, somebody has dropped them"
+                )
+    return found
+
+
 def _day(marks: LogMarks, log: str) -> datetime | None:
     day = marks.oldest_days.get(log)
     return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -63,13 +89,21 @@ def _day(marks: LogMarks, log: str) -> datetime | None:
 def _kept_fault(text: str, oldest: datetime | None, now: datetime) -> str | None:
     """Retention drops one past day after another, the oldest first, and notes the end of a day before it is dropped."""
     try:
-        kept_from = datetime.fromisoformat(text).astimezone(UTC)
+        kept_from = retention.moment_of(text)
     except ValueError:
         return f"{text!r} is no time"
     if kept_from > now or kept_from.timestamp() % timedelta(days=1).total_seconds():
         return f"it says {text}, and retention drops whole days that are over"
     if oldest is not None and kept_from > oldest + timedelta(days=1):
         return f"it says {text}, and what is kept begins on {oldest:%Y-%m-%d}"
+    return None
+
+
+def _steady_fault(rows: list[int]) -> str | None:
+    if len(rows) != 1:
+        return f"there are {len(rows)} rows, not one"
+    if abs(rows[0]) > _MOST_STEADY // timedelta(microseconds=1):
+        return f"it says that the clock was set by {rows[0]} microseconds"
     return None
 
 

@@ -1,0 +1,146 @@
+"""Whether the schema is that of this version: what stands between the rows and whoever reads or writes them.
+
+A view in place of a table, a policy, a rule, a child table, a trigger or another function can show an audit other rows
+than those that are stored, or store other ones than were sent. `expected_schema.txt` has a line for each part of a
+fresh schema, and a test holds it against schema.sql. Roles, indexes and objects of somebody's own are left out: an
+operator may have some. So is the text of conditions, which versions of PostgreSQL might write differently.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from eventstore.postgres.connect import Database
+
+_EXPECTED = Path(__file__).parents[1] / "expected_schema.txt"
+_SECONDS = 30.0
+
+# Each part with what there is to say of it. Day partitions have the triggers of their table, one range of a day each,
+# and nothing of their own. One that retention is about to detach is not read any more. The text of a bound is asked for
+# without its relation, 0, since it is then there even if that was dropped meanwhile. The setting is one by which no
+# trigger fires.
+_LINES = r"""
+WITH relation AS (
+    SELECT oid, relname::text AS name, relkind, relpersistence, relispartition,
+           relrowsecurity OR relforcerowsecurity AS has_policies
+      FROM pg_class WHERE relnamespace = 'hookledger'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+), child AS (
+    SELECT c.oid, p.name AS parent, c.relname::text AS name,
+           (p.relkind, c.relkind, c.relpersistence) = ('p', 'r', 'p')
+           AND NOT c.relrowsecurity AND NOT c.relforcerowsecurity AND b.day[2]::date - b.day[1]::date = 1
+           AND c.relname = p.name || '_' || replace(b.day[1], '-', '') AS is_day
+      FROM pg_inherits i JOIN relation p ON p.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid
+     CROSS JOIN LATERAL (
+           SELECT regexp_match(pg_get_expr(c.relpartbound, 0), '^FOR VALUES FROM \(''([-0-9]{10}) 00:00:00\+00''\) '
+                               'TO \(''([-0-9]{10}) 00:00:00\+00''\)$') AS day) b
+     WHERE NOT i.inhdetachpending
+)
+SELECT 'table ' || name AS part,
+       concat_ws(', ', CASE relkind WHEN 'r' THEN 'a table' WHEN 'p' THEN 'a table by ' || pg_get_partkeydef(oid)
+                                    WHEN 'f' THEN 'a foreign table' ELSE 'a view' END,
+                 CASE WHEN relpersistence <> 'p' THEN 'not durable' END,
+                 CASE WHEN has_policies THEN 'with row security' END) AS line
+  FROM relation WHERE NOT relispartition
+ UNION ALL
+SELECT format('column %s.%s', r.name, a.attname),
+       concat_ws(' ', format_type(a.atttypid, a.atttypmod),
+                 CASE WHEN a.attcollation <> t.typcollation THEN 'collate ' || (
+                      SELECT collname FROM pg_collation o WHERE o.oid = a.attcollation) END,
+                 CASE WHEN a.attnotnull THEN 'not null' END,
+                 CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated' END,
+                 pg_get_expr(d.adbin, d.adrelid))
+  FROM pg_attribute a JOIN relation r ON r.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE NOT r.relispartition AND r.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+ UNION ALL
+SELECT format('constraint %s.%s', r.name, c.conname),
+       concat_ws(' ', CASE c.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'c' THEN 'check'
+                                     ELSE c.contype::text END,
+                 CASE WHEN c.contype <> 'c' THEN (
+                      SELECT string_agg(a.attname, ', ' ORDER BY k.place)
+                        FROM unnest(c.conkey) WITH ORDINALITY k (number, place)
+                        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number) END,
+                 CASE WHEN NOT c.convalidated THEN 'not valid' END)
+  FROM pg_constraint c JOIN relation r ON r.oid = c.conrelid
+ WHERE NOT r.relispartition AND c.contype <> 'n'
+ UNION ALL
+SELECT DISTINCT format('trigger %s.%s', coalesce(d.parent || '_DAY', r.name), t.tgname),
+       format('%s %s%s', t.tgfoid::regproc, t.tgtype, CASE WHEN t.tgenabled <> 'O' THEN ', not enabled' END)
+  FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid LEFT JOIN child d ON d.oid = r.oid
+ WHERE NOT t.tgisinternal OR t.tgparentid <> 0
+ UNION ALL
+SELECT format('function %s(%s)', p.proname, oidvectortypes(p.proargtypes)),
+       concat_ws(', ', CASE WHEN p.proretset THEN 'a set' END, format_type(p.prorettype, NULL), l.lanname,
+                 p.provolatile::text, CASE WHEN p.prosecdef THEN 'as its owner' END, p.proconfig::text,
+                 p.pronargdefaults, left(encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'), 32))
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.pronamespace = 'hookledger'::regnamespace
+ UNION ALL
+SELECT format('policy %s.%s', r.name, p.polname), 'a policy' FROM pg_policy p JOIN relation r ON r.oid = p.polrelid
+ UNION ALL
+SELECT format('rule %s.%s', r.name, w.rulename), 'a rule'
+  FROM pg_rewrite w JOIN relation r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
+ UNION ALL
+SELECT format('child %s.%s', parent, name), 'its rows are read with those of ' || parent
+  FROM child WHERE is_day IS NOT TRUE
+ UNION ALL
+SELECT 'setting session_replication_role', current_setting('session_replication_role')
+ ORDER BY 1
+"""
+
+
+class SchemaFault(NamedTuple):
+    """A part of the schema that is missing, is another one, or does not belong there; `detail` says which."""
+
+    part: str
+    detail: str
+
+
+async def lines(database: Database) -> dict[str, str]:
+    """What there is to say of each part of the schema."""
+    async with database.connection(seconds=_SECONDS) as connection:
+        rows = await connection.fetch(_LINES)
+    return {row["part"]: row["line"] for row in rows}
+
+
+async def faults(database: Database) -> list[SchemaFault]:
+    """What is not as in a fresh schema of this version: tables first, and of what is no table any more only that."""
+    found, wanted = await lines(database), expected()
+    gone = {part for part in wanted if part.startswith("table ") and not found.get(part, "").startswith("a table")}
+    differing = [
+        SchemaFault(part, "it is missing" if (there := found.get(part)) is None else _differs(part, there, line))
+        for part, line in wanted.items()
+        if found.get(part) != line and (part in gone or _table_of(part) not in gone)
+    ]
+    added = [
+        SchemaFault(part, f"it does not belong there: {line}")
+        for part, line in found.items()
+        if part not in wanted and _is_in_the_way(part)
+    ]
+    return sorted(differing + added, key=lambda fault: (not fault.part.startswith("table "), fault.part))
+
+
+@cache
+def expected() -> dict[str, str]:
+    """The lines of a fresh schema."""
+    return dict(line.split("\t") for line in _EXPECTED.read_text(encoding="utf-8").splitlines())
+
+
+def _differs(part: str, found: str, line: str) -> str:
+    if part.startswith("function "):
+        return "it is not that of this version: its text, or how it is called, was changed"
+    return f"it is {found}, and in this version {line}"
+
+
+def _is_in_the_way(part: str) -> bool:
+    """True unless it is a table, view or function of somebody's own, or something that belongs to one."""
+    kind, _, name = part.partition(" ")
+    if kind == "function":  # one of our names with other parameters may be called in the place of ours
+        return name.partition("(")[0] in {each[9:].partition("(")[0] for each in expected() if each.startswith(kind)}
+    return kind != "table" and _table_of(part) in expected()
+
+
+def _table_of(part: str) -> str:
+    """The part that is the table to which this one belongs."""
+    return f"table {part.partition(' ')[2].partition('.')[0].removesuffix('_DAY')}"
