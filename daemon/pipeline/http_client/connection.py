@@ -18,7 +18,8 @@ from daemon.pipeline.http_client.answer_reader import AnswerReader
 from daemon.pipeline.http_client.tls import tls_failure
 
 SILENCE_SECONDS = 10.0
-"""A receiver may think until the deadline; once its answer has begun, so long a silence ends it."""
+"""A receiver may think until the deadline, also behind interim answers (100, 102, 103). Once its answer has begun, so
+long a silence ends it."""
 LIFE_SECONDS = 300.0
 """A connection stays with the address that was checked. After this time at most, a new address of the name is used."""
 IDLE_SECONDS = 15.0
@@ -154,8 +155,10 @@ class ReceiverConnection(asyncio.Protocol):
         self._reader.feed(data)
         if self._reader.is_over:
             self._settle(self._reader.answer)
-        else:
+        elif self._reader.has_begun:
             self.expires_at = min(self._deadline, self._loop.time() + SILENCE_SECONDS)
+        else:
+            self.expires_at = self._deadline
 
     def eof_received(self) -> None:
         self._end(None)
