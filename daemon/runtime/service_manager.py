@@ -25,6 +25,9 @@ STOPPING = "STOPPING=1"
 _RELOADING = "RELOADING=1"
 _ALIVE = "WATCHDOG=1"
 
+# systemd takes messages of 4096 bytes, and passes over a longer one as a whole: also over its READY=1.
+MAX_STATUS_BYTES = 1000
+
 # A part of the time after which the manager would end the process.
 _WATCHDOG_PART = 1 / 3
 
@@ -50,8 +53,11 @@ def tell_reloading() -> None:
 
 
 def tell_reloaded(status: str) -> None:
-    """Says that a reload has ended, and with `status` in what."""
-    tell(f"{READY}\nSTATUS={' '.join(status.split())}")
+    """Says that a reload has ended, and with `status` in what; the log has the rest of a long one."""
+    line = " ".join(status.split()).encode(errors="backslashreplace")  # half a surrogate pair: a path that is no UTF-8
+    if len(line) > MAX_STATUS_BYTES:
+        line = line[:MAX_STATUS_BYTES] + " …".encode()
+    tell(f"{READY}\nSTATUS={line.decode(errors='ignore')}")
 
 
 def leave_to_parent() -> None:

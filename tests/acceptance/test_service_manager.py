@@ -21,6 +21,8 @@ from tests.support.processes.cli import CommandLine
 UNIT = Path(__file__).parents[2] / "deploy" / "hookledger.service"
 SECONDS = 30.0
 MOST_EXPOSURE = 1.5
+# NOTIFY_BUFFER_MAX of systemd, which is PIPE_BUF.
+MANAGER_TAKES_BYTES = 4096
 
 
 @pytest.fixture
@@ -89,6 +91,20 @@ async def test_a_loop_that_does_not_turn_gives_no_sign_of_life(
 def test_nobody_who_listens_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     service_manager.tell(service_manager.READY)
+
+
+def test_a_reload_that_found_much_has_ended_for_a_manager_that_takes_no_long_message(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+    for problems in ("é" * 100_000, "a" + "é" * 100_000):
+        service_manager.tell_reloaded(problems)
+        message = manager.recv(1 << 20)
+        assert len(message) < MANAGER_TAKES_BYTES
+        assert message.startswith(b"READY=1\nSTATUS=")
+        assert message.decode().endswith("éé …")
+    service_manager.tell_reloaded("no file /etc/\udcff")
+    assert manager.recv(4096) == b"READY=1\nSTATUS=no file /etc/\\udcff"
 
 
 @pytest.mark.parametrize(
