@@ -22,7 +22,7 @@ import structlog
 
 from daemon.config import Config, changed_keys, check_change
 from daemon.pipeline.wakeup import Wakeup
-from daemon.runtime import service_manager
+from daemon.runtime import program, service_manager
 from daemon.runtime.signals import Signals
 
 log = structlog.get_logger()
@@ -98,6 +98,7 @@ class _Reloads:
         new = self._config
         failure: Exception | None
         try:
+            program.check()
             new = await asyncio.to_thread(self._reader.read)
             check_change(self._config, new)
             failure = await self._target.replace(new)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import __version__
 from daemon.core.events import field_condition
 from daemon.core.messages.mapping import MappingFailed
 from daemon.core.messages.message import Mappable
@@ -167,3 +168,30 @@ async def test_a_message_that_takes_two_processes_with_it_is_refused_and_others_
             await it.mapped("source shop", message, mapping_of(), max_bytes=1000)
         assert len(deaths) == 2
         assert await it.filter_results("acme", EVENT, HEAVY[:1])
+
+
+async def test_a_process_of_another_version_gets_no_job_until_its_own_is_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluating, "OTHER_VERSION_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(evaluating, "__version__", "0.0 of the past")
+    message = Mappable(envelope=b'"key":null', value=b"{}")
+    refused = 0
+    start = evaluating._start
+
+    async def counted() -> Process:
+        nonlocal refused
+        refused += 1
+        return await start()
+
+    monkeypatch.setattr(evaluating, "_start", counted)
+    async with evaluator() as it:
+        filtered = asyncio.ensure_future(it.filter_results("acme", EVENT, ["id"]))
+        mapped = asyncio.ensure_future(it.mapped("source shop", message, mapping_of(), max_bytes=1000))
+        await until(lambda: refused > evaluating.MESSAGE_ATTEMPTS + 1, seconds=30)
+        assert not filtered.done()
+        assert not mapped.done()
+        monkeypatch.setattr(evaluating, "__version__", __version__)
+        assert await filtered == {"id": FilterResult.PASSES}
+        await asyncio.wait([mapped])
+    assert capsys.readouterr().out.count("evaluator.other_version") == 1

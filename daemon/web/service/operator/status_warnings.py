@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from daemon import __version__
+from daemon.runtime import program
 from daemon.web.http import shapes
 from daemon.web.http.services import Services
 from eventstore.queries.metrics.status import InstallationStatus, ShardStatus
@@ -29,6 +31,7 @@ def of(found: InstallationStatus, services: Services) -> list[str]:
             tick_age_seconds=services.tick_age_seconds(),
             clock_skew_seconds=services.clock_skew_seconds(),
             clock_step_seconds=services.clock_step_seconds(),
+            installed=program.installed_version(),
         )
     )
 
@@ -39,8 +42,14 @@ def warnings(
     tick_age_seconds: float,
     clock_skew_seconds: float = 0.0,
     clock_step_seconds: float = 0.0,
+    installed: str = __version__,
 ) -> Iterator[str]:
-    """The sentences of `of`. The seconds are those of Services."""
+    """The sentences of `of`. The seconds are those of Services; `installed` is the version of the files."""
+    if installed != __version__:
+        yield (
+            f"Hookledger {installed} has been installed, and this process still runs {__version__}: restart it, since "
+            "a worker or an evaluation of heavy filters that dies is not replaced until then"
+        )
     if tick_age_seconds > TICK_SECONDS:
         yield (
             f"no tick was made for {tick_age_seconds:.0f} s although events were published, so nothing new is "
