@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Coroutine
+from functools import cache
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -39,12 +40,16 @@ def tell(state: str) -> None:
         return
     if address.startswith("@"):  # in the abstract name space
         address = f"\0{address[1:]}"
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending,
-    ):
-        sending.settimeout(0)
-        sending.sendto(state.encode(), address)
+    with contextlib.suppress(OSError):
+        _socket().sendto(state.encode(), address)
+
+
+@cache
+def _socket() -> socket.socket:
+    """Stays open: a process that has no file left must not look like one that hangs, which is started anew."""
+    sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    sending.settimeout(0)
+    return sending
 
 
 def tell_reloading() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from daemon.runtime import service_manager
 from tests.support.processes.cli import CommandLine
+from tests.support.processes.few_files import no_file_left
 
 UNIT = Path(__file__).parents[2] / "deploy" / "hookledger.service"
 SECONDS = 30.0
@@ -85,6 +86,19 @@ async def test_a_loop_that_does_not_turn_gives_no_sign_of_life(
     turning, stuck = await service_manager.watched(main())
     assert turning >= 3
     assert stuck == 0
+
+
+def test_a_process_that_has_no_file_left_still_gives_signs_of_life(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+    service_manager.tell(service_manager.READY)
+    assert told(manager) == "READY=1"
+    with no_file_left():
+        with pytest.raises(OSError, match="Too many open files"):
+            socket.socket()
+        service_manager.tell("WATCHDOG=1")
+    assert told(manager) == "WATCHDOG=1"
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/at/all", "relative", "@hookledger-nobody-listens"])
