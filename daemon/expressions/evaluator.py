@@ -1,10 +1,11 @@
 """The daemon's side of the evaluation process: jobs wait here, tenants take turns, and the process is kept alive.
 
-The one thing to know: the result of a job does not depend on the process, so a job whose process died is given to the
-next one. Nothing else is ever done about a death: whoever waits for the result waits a little longer. Only a message of
-a source, which may be far larger than an event, is refused after some deaths: it decides nothing, and is kept. The
-process is started for the first job and ended when there was none for a while. One that says that it is of another
-version than this daemon (daemon.runtime.program) has taken no job: all of them wait until the daemon is restarted.
+The one thing to know: the result of a job does not depend on the process, so a job whose process died, or answered
+something that is no answer, is given to the next one. Nothing else is ever done about a death: whoever waits for the
+result waits a little longer. Only a message of a source, which may be far larger than an event, is refused after some
+deaths: it decides nothing, and is kept. The process is started for the first job and ended when there was none for a
+while. One that says that it is of another version than this daemon (daemon.runtime.program) has taken no job: all of
+them wait until the daemon is restarted.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from daemon.expressions.messages import (
     FilterReply,
     MapJob,
     MapReply,
+    NoReply,
     RenderJob,
     RenderReply,
     SearchJob,
@@ -185,8 +187,8 @@ class Evaluator:
                 if self._process is None:
                     self._process = await _start()
                 reply = await _exchange(self._process, job)
-        except (OSError, EOFError, TimeoutError) as error:
-            is_ending = not isinstance(error, TimeoutError)
+        except (OSError, EOFError, TimeoutError, NoReply) as error:
+            is_ending = not isinstance(error, TimeoutError | NoReply)
             self._note_death(await self._end(is_ending=is_ending), pid=pid, cause=type(error).__name__)
             return None
         self._is_other_version = False
@@ -241,11 +243,15 @@ async def _start() -> Process:
 
 
 async def _exchange(process: Process, job: EvaluationJob) -> EvaluationReply:
-    """Sends a job and reads its answer. Raises OSError or EOFError if the process is dead."""
+    """Sends a job and reads its answer. Raises OSError or EOFError if the process is dead, NoReply if it answers
+    something else.
+    """
     if process.stdin is None or process.stdout is None:
         raise OSError("the process has no pipes")
     process.stdin.write(messages.encode_job(job))
     await process.stdin.drain()
     lengths = messages.LENGTHS.unpack(await process.stdout.readexactly(messages.LENGTHS.size))
+    if max(lengths) > messages.MAX_REPLY_BYTES:
+        raise NoReply("a reply that is too long")
     head = await process.stdout.readexactly(lengths[0])
-    return messages.decode_reply(head, await process.stdout.readexactly(lengths[1]))
+    return messages.read_reply(job, head, await process.stdout.readexactly(lengths[1]))
