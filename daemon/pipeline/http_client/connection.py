@@ -12,6 +12,7 @@ import asyncio
 import math
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.pipeline.http_client.answer_reader import AnswerReader
@@ -142,10 +143,19 @@ class ReceiverConnection(asyncio.Protocol):
         """The deadline has passed."""
         self._settle(Failure(error=ErrorName.TIMEOUT))
 
+    def _refuse(self) -> None:
+        """The receiver sends handshake messages without end."""
+        if not self._answer.done():
+            self._settle(Failure(error=ErrorName.PROTOCOL_ERROR))
+        self.abort()
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a connection's transport reads and writes
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None:
+            secured.on_flood = partial(self._loop.call_soon, self._refuse)
         self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
