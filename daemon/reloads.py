@@ -22,7 +22,7 @@ import structlog
 
 from daemon.config import Config, changed_keys, check_change
 from daemon.pipeline.wakeup import Wakeup
-from daemon.runtime import service_manager
+from daemon.runtime import program, service_manager
 from daemon.runtime.signals import Signals
 
 log = structlog.get_logger()
@@ -95,14 +95,15 @@ class _Reloads:
 
     async def _reload(self) -> None:
         service_manager.tell_reloading()
-        new, failure = self._config, None
+        new = self._config
+        failure: Exception | None
         try:
+            program.check()
             new = await asyncio.to_thread(self._reader.read)
             check_change(self._config, new)
-        except Exception as error:  # noqa: BLE001 - whatever the files hold, the daemon goes on
-            failure = error
-        if failure is None:
             failure = await self._target.replace(new)
+        except Exception as error:  # noqa: BLE001 - whatever the files hold, the daemon goes on, and so do its reloads
+            failure = error
         if self._signals.is_stop_requested:
             return
         if failure is not None:

@@ -21,6 +21,7 @@ from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrder
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.core.routing.index import RouteIndex
 from daemon.route_state import FoldedLog, collect_seldom
+from daemon.runtime import program
 from daemon.store import opened
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
@@ -31,6 +32,7 @@ _CONNECTIONS = 3
 
 def main() -> None:
     """Judges ranges until there are no more. A terminal's Ctrl-C is for the audit, which then ends this process."""
+    program.end_if_other(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

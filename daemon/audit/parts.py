@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import daemon
+from daemon import __version__
 from daemon.audit import part_messages
 from daemon.audit.pages import SeqRange
 from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReport
+from daemon.runtime import program
 from daemon.runtime.tasks import TaskGroup
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 
@@ -30,7 +32,9 @@ PARTS_EACH = 16
 class AuditPartFailed(Exception):
     """One of several processes of an audit ended, or failed, before it had judged its part."""
 
-    hint = "repeat it with fewer --processes, if memory is short"
+    def __init__(self, message: str, *, hint: str = "repeat it with fewer --processes, if memory is short") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def split(whole: SeqRange, processes: int) -> list[SeqRange]:
@@ -73,7 +77,7 @@ async def _start() -> Process:
     folder = str(Path(daemon.__file__).parents[1])
     python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "daemon.audit.part_process"),
+        *(sys.executable, "-P", "-m", "daemon.audit.part_process", __version__),
         stdin=PIPE,
         stdout=PIPE,
         env=os.environ | {"PYTHONPATH": python_path},
@@ -117,5 +121,8 @@ def _pipes(process: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader
 
 async def _ended(process: Process) -> AuditPartFailed:
     code = await process.wait()
+    if code == program.OTHER_VERSION:
+        replaced = "another version was installed while the audit ran, so nothing is proven"
+        return AuditPartFailed(replaced, hint="repeat it")
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     return AuditPartFailed(f"a process of the audit ended {how} before it had judged its part, so nothing is proven")

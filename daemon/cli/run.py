@@ -19,7 +19,7 @@ from daemon.cli.store import config_option, settings
 from daemon.config import Config
 from daemon.incarnations import Incarnations
 from daemon.reloads import ConfigReader
-from daemon.runtime import service_manager, signals
+from daemon.runtime import program, service_manager, signals
 from daemon.telemetry import logs
 from daemon.web.http.listeners import ListenFailed, open_listeners
 from eventstore import embedded
@@ -38,9 +38,14 @@ MAX_WORKERS = 256
 @click.option("--workers", metavar="N", type=click.IntRange(1, MAX_WORKERS), default=1, help="Processes to run.")
 @click.option("--dev", is_flag=True, help="Allow loopback targets and http; refused when listening beyond loopback.")
 @click.option(
-    "--as-worker", is_flag=True, hidden=True, help="Be one of several workers, with orders from the standard input."
+    "--as-worker",
+    metavar="VERSION",
+    is_flag=False,
+    flag_value="",
+    hidden=True,
+    help="Be one of several workers of a parent of this version, with orders from the standard input.",
 )
-def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, as_worker: bool) -> int:
+def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, as_worker: str | None) -> int:
     """Run the daemon.
 
     Without database.url it starts the embedded PostgreSQL in the data directory. SIGTERM and Ctrl-C drain: requests in
@@ -48,8 +53,8 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     applied without an interruption, or refused as a whole if it has an error or changes a key that takes a restart.
     With several workers a process that dies is started again, and all of them answer on the one address.
     """
-    if as_worker:
-        return _run_worker()
+    if as_worker is not None:
+        return _run_worker(as_worker)
     reloads.hold_back()
     reader = ConfigReader(
         read=lambda: settings(config_file, dev=dev, listen=listen, for_daemon=True), describe=_sentences
@@ -78,11 +83,13 @@ async def _supervise(config: Config, count: int, reader: ConfigReader) -> int:
         return await parent.run(config, count, reader, ready=_announce)
 
 
-def _run_worker() -> int:
+def _run_worker(version: str) -> int:
     from daemon.workers import child, orders
 
     service_manager.leave_to_parent()
     reloads.ignore()
+    if (refusal := program.refusal_of(version)) is not None:
+        raise CliError(refusal, hint=program.REMEDY, code=program.OTHER_VERSION)
     try:
         own = orders.read(STANDARD_INPUT)
     except EOFError as error:

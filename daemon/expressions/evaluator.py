@@ -1,9 +1,11 @@
 """The daemon's side of the evaluation process: jobs wait here, tenants take turns, and the process is kept alive.
 
-The one thing to know: the result of a job does not depend on the process, so a job whose process died is given to the
-next one. Nothing else is ever done about a death: whoever waits for the result waits a little longer. Only a message of
-a source, which may be far larger than an event, is refused after some deaths: it decides nothing, and is kept. The
-process is started for the first job and ended when there was none for a while.
+The one thing to know: the result of a job does not depend on the process, so a job whose process died, or answered
+something that is no answer, is given to the next one. Nothing else is ever done about a death: whoever waits for the
+result waits a little longer. Only a message of a source, which may be far larger than an event, is refused after some
+deaths: it decides nothing, and is kept. The process is started for the first job and ended when there was none for a
+while. One that says that it is of another version than this daemon (daemon.runtime.program) has taken no job: all of
+them wait until the daemon is restarted.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TypeVar
 import structlog
 
 import daemon
+from daemon import __version__
 from daemon.core.events.field_condition import FieldCondition
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
 from daemon.core.messages.message import Mappable
@@ -34,11 +37,13 @@ from daemon.expressions.messages import (
     FilterReply,
     MapJob,
     MapReply,
+    NoReply,
     RenderJob,
     RenderReply,
     SearchJob,
     SearchReply,
 )
+from daemon.runtime import program
 from daemon.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -51,6 +56,10 @@ MESSAGE_ATTEMPTS = 2
 MESSAGE_SECONDS = 30.0
 # After a death, lest a machine without memory starts processes all the time.
 PAUSE_SECONDS = 0.5
+# After one of another version, which a restart of the daemon ends, or whoever puts its files back.
+OTHER_VERSION_PAUSE_SECONDS = 10.0
+# From the end of its output to that of the process.
+EXIT_SECONDS = 1.0
 # The process gets what it needs to start, and no secret: it reads hostile input.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
@@ -70,6 +79,7 @@ class Evaluator:
         self._turns: deque[str] = deque()
         self._news = asyncio.Event()
         self._process: Process | None = None
+        self._is_other_version = False
 
     @property
     def pid(self) -> int | None:
@@ -115,7 +125,9 @@ class Evaluator:
             deaths = 0
             while not waiter.done():
                 reply = await self._try(job)
-                if reply is None:
+                if reply is None and self._is_other_version:
+                    await asyncio.sleep(OTHER_VERSION_PAUSE_SECONDS)
+                elif reply is None:
                     deaths += 1
                     if isinstance(job, MapJob) and deaths == MESSAGE_ATTEMPTS:
                         reply = MapReply(text=None, field="", reason=_UNFINISHED, seconds=0.0)
@@ -174,28 +186,53 @@ class Evaluator:
             async with asyncio.timeout(MESSAGE_SECONDS if isinstance(job, MapJob) else ANSWER_SECONDS):
                 if self._process is None:
                     self._process = await _start()
-                return await _exchange(self._process, job)
-        except (OSError, EOFError, TimeoutError) as error:
-            log.warning("evaluator.died", pid=pid, cause=type(error).__name__)
-            await self._end()
+                reply = await _exchange(self._process, job)
+        except (OSError, EOFError, TimeoutError, NoReply) as error:
+            is_ending = not isinstance(error, TimeoutError | NoReply)
+            self._note_death(await self._end(is_ending=is_ending), pid=pid, cause=type(error).__name__)
             return None
+        self._is_other_version = False
+        return reply
 
-    async def _end(self) -> None:
+    def _note_death(self, code: int | None, *, pid: int | None, cause: str) -> None:
+        was_other, self._is_other_version = self._is_other_version, code == program.OTHER_VERSION
+        if not self._is_other_version:
+            log.warning("evaluator.died", pid=pid, cause=cause)
+        elif not was_other:
+            log.error(
+                "evaluator.other_version",
+                version=__version__,
+                installed=program.installed_version(),
+                hint=program.REMEDY,
+            )
+
+    async def _end(self, *, is_ending: bool = False) -> int | None:
+        """Ends the process, if there is one; one that `is_ending` gets a moment, so that its own exit code is known.
+
+        Returns the exit code.
+        """
         process, self._process = self._process, None
         if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        if process.stdin is not None:
-            process.stdin.close()
-        await process.wait()
+            return None
+        try:
+            if is_ending:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(EXIT_SECONDS):
+                        return await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            if process.stdin is not None:
+                process.stdin.close()
+        return await process.wait()
 
 
 async def _start() -> Process:
     folder = str(Path(daemon.__file__).parents[1])
     python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "daemon.expressions.process"),
+        *(sys.executable, "-P", "-m", "daemon.expressions.process", __version__),
         stdin=PIPE,
         stdout=PIPE,
         start_new_session=True,
@@ -206,11 +243,15 @@ async def _start() -> Process:
 
 
 async def _exchange(process: Process, job: EvaluationJob) -> EvaluationReply:
-    """Sends a job and reads its answer. Raises OSError or EOFError if the process is dead."""
+    """Sends a job and reads its answer. Raises OSError or EOFError if the process is dead, NoReply if it answers
+    something else.
+    """
     if process.stdin is None or process.stdout is None:
         raise OSError("the process has no pipes")
     process.stdin.write(messages.encode_job(job))
     await process.stdin.drain()
     lengths = messages.LENGTHS.unpack(await process.stdout.readexactly(messages.LENGTHS.size))
+    if max(lengths) > messages.MAX_REPLY_BYTES:
+        raise NoReply("a reply that is too long")
     head = await process.stdout.readexactly(lengths[0])
-    return messages.decode_reply(head, await process.stdout.readexactly(lengths[1]))
+    return messages.read_reply(job, head, await process.stdout.readexactly(lengths[1]))

@@ -19,6 +19,8 @@ from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadEvent
 
 LENGTHS = struct.Struct(">II")
+# Of either part of a reply. A text that is rendered or mapped has 64 MiB at most.
+MAX_REPLY_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,10 @@ class MapReply:
     seconds: float
 
 
+class NoReply(Exception):
+    """What a process wrote is no reply to its job."""
+
+
 EvaluationJob = FilterJob | RenderJob | MapJob | SearchJob
 EvaluationReply = FilterReply | RenderReply | MapReply | SearchReply
 
@@ -154,9 +160,27 @@ def encode_reply(reply: EvaluationReply) -> bytes:
             return _frame({**mapped, "reason": reply.reason, "seconds": reply.seconds}, reply.text or b"")
 
 
+def read_reply(job: EvaluationJob, head: bytes, rest: bytes) -> EvaluationReply:
+    """The reply of a frame to a job. Raises NoReply for any other bytes: a process in foreign hands may write them."""
+    try:
+        reply = decode_reply(head, rest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NoReply(f"no reply: {type(error).__name__}") from error
+    match job, reply:
+        case FilterJob(), FilterReply() if 0 < len(reply.results) <= len(job.filters):
+            return reply
+        case SearchJob(), SearchReply() if len(reply.fits) == len(job.payloads):
+            return reply
+        case (RenderJob(), RenderReply()) | (MapJob(), MapReply()):
+            return reply
+        case _:
+            raise NoReply("a reply to something else")
+
+
 def decode_reply(head: bytes, rest: bytes) -> EvaluationReply:
     """The reply of a frame."""
     read = json.loads(head)
+    read["seconds"] = float(read["seconds"])
     if "results" in read:
         return FilterReply(results=tuple(FilterResult(each) for each in read["results"]), seconds=read["seconds"])
     if "fits" in read:

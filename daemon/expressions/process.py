@@ -34,6 +34,7 @@ from daemon.expressions.messages import (
     SearchJob,
     SearchReply,
 )
+from daemon.runtime import program
 
 NICENESS = 5
 
@@ -47,7 +48,8 @@ _UNBOUNDED = 1 << 62
 
 
 def main() -> None:
-    """Answers jobs until there are no more."""
+    """Answers jobs until there are no more; none of a daemon of another version."""
+    program.end_if_other(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)

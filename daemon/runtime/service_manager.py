@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Coroutine
+from functools import cache
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -24,6 +25,9 @@ READY = "READY=1"
 STOPPING = "STOPPING=1"
 _RELOADING = "RELOADING=1"
 _ALIVE = "WATCHDOG=1"
+
+# systemd takes messages of 4096 bytes, and passes over a longer one as a whole: also over its READY=1.
+MAX_STATUS_BYTES = 1000
 
 # A part of the time after which the manager would end the process.
 _WATCHDOG_PART = 1 / 3
@@ -36,12 +40,16 @@ def tell(state: str) -> None:
         return
     if address.startswith("@"):  # in the abstract name space
         address = f"\0{address[1:]}"
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending,
-    ):
-        sending.settimeout(0)
-        sending.sendto(state.encode(), address)
+    with contextlib.suppress(OSError):
+        _socket().sendto(state.encode(), address)
+
+
+@cache
+def _socket() -> socket.socket:
+    """Stays open: a process that has no file left must not look like one that hangs, which is started anew."""
+    sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    sending.settimeout(0)
+    return sending
 
 
 def tell_reloading() -> None:
@@ -50,8 +58,11 @@ def tell_reloading() -> None:
 
 
 def tell_reloaded(status: str) -> None:
-    """Says that a reload has ended, and with `status` in what."""
-    tell(f"{READY}\nSTATUS={' '.join(status.split())}")
+    """Says that a reload has ended, and with `status` in what; the log has the rest of a long one."""
+    line = " ".join(status.split()).encode(errors="backslashreplace")  # half a surrogate pair: a path that is no UTF-8
+    if len(line) > MAX_STATUS_BYTES:
+        line = line[:MAX_STATUS_BYTES] + " …".encode()
+    tell(f"{READY}\nSTATUS={line.decode(errors='ignore')}")
 
 
 def leave_to_parent() -> None:

@@ -70,7 +70,12 @@ def _obeying(
 
     async def replace_each() -> None:
         while True:
-            failure = await incarnations.replace(await ordered.get())
+            config = await ordered.get()
+            failure: Exception | None
+            try:
+                failure = await incarnations.replace(config)
+            except Exception as error:  # noqa: BLE001 - the parent waits for an answer, and kills one that gives none
+                failure = error
             _answer(orders.READY if failure is None else orders.refusal("; ".join(describe(failure))))
 
     loop.add_reader(control_pipe, on_readable)

@@ -19,6 +19,8 @@ from daemon.web.http.listeners import Listener, Listeners
 
 READY = b"ready\n"
 _REFUSED = b"refused "
+# Of what a worker says: the parent reads lines of 64 KiB, and a pipe takes no more at once.
+MAX_REFUSAL_CHARACTERS = 4000
 
 _LENGTH_BYTES = 4
 STOP = bytes(_LENGTH_BYTES)
@@ -75,7 +77,7 @@ def read_next(descriptor: int) -> Config | None:
 
 
 def refusal(why: str) -> bytes:
-    return _REFUSED + " ".join(why.split()).encode() + b"\n"
+    return _REFUSED + " ".join(why.split())[:MAX_REFUSAL_CHARACTERS].encode(errors="backslashreplace") + b"\n"
 
 
 def why_refused(answer: bytes) -> str | None:

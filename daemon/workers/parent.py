@@ -9,6 +9,9 @@ starting, gets what is in effect at its next start, or its turn once it is ready
 
 Worker 0 starts alone: a problem that keeps one worker from starting keeps all of them from it, and so it is reported
 once. If worker 0 exits with a code that a second try would not change, the parent exits with that code.
+
+A worker of another version (daemon.runtime.program) refuses to start. The others go on; once there is none left, the
+parent exits, and whatever starts it anew starts the version that is installed.
 """
 
 from __future__ import annotations
@@ -28,13 +31,13 @@ from pathlib import Path
 import structlog
 
 import daemon
-from daemon import app, reloads
+from daemon import __version__, app, reloads
 from daemon.app import Running
 from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
-from daemon.runtime import signals
+from daemon.runtime import program, signals
 from daemon.runtime.tasks import TaskGroup
 from daemon.store import embedded_server, open_vault
 from daemon.telemetry import logs, metrics
@@ -191,14 +194,14 @@ class Workers:
                 metrics.remove_gauges(number, self._directory)
                 if self._is_final(number, code):
                     return
-                log.warning("worker.died", worker=number, pid=worker.pid, code=code)
+                self._tell_death(worker, code)
             failures = 1 if time.monotonic() - started_at >= HEALTHY_SECONDS else failures + 1
             await self._stopping.wait(pause_seconds(failures))
 
     async def _start(self, number: int) -> WorkerProcess | None:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker"),
+                *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker", __version__),
                 stdin=PIPE,
                 stdout=PIPE,
                 pass_fds=self._descriptors,
@@ -230,11 +233,19 @@ class Workers:
     def _is_final(self, number: int, code: int) -> bool:
         """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure."""
         is_permanent = code in PERMANENT_FAILURES and number not in self._were_ready and not self._stopping.is_set
-        if is_permanent or (self._stopping.is_set and code):
+        is_last = code == program.OTHER_VERSION and not self._alive and not self._stopping.is_set
+        if is_permanent or is_last or (self._stopping.is_set and code):
             self._exit_code = code if is_permanent else KILLED
-        if is_permanent:
+        if is_permanent or is_last:
             self.stop()
         return self._stopping.is_set
+
+    def _tell_death(self, worker: WorkerProcess, code: int) -> None:
+        if code == program.OTHER_VERSION:
+            found = {"version": __version__, "installed": program.installed_version(), "hint": program.REMEDY}
+            log.error("worker.other_version", worker=worker.number, **found)
+        else:
+            log.warning("worker.died", worker=worker.number, pid=worker.pid, code=code)
 
     def _environment(self) -> dict[str, str]:
         """Our environment, with the folder of this package: with -P nothing is imported from the current directory."""

@@ -30,8 +30,10 @@ class WorkerProcess:
         self._write(orders.encode(own))
 
     async def until_ready(self) -> bool:
-        """False if it exits instead. To be called once."""
-        self._is_ready = await self._answer() == orders.READY
+        """False if it exits instead. To be called once. What else it prints, a library may have said while it began."""
+        while (line := await self._line()) not in (orders.READY, b""):
+            pass
+        self._is_ready = line == orders.READY
         self._started.set()
         return self._is_ready
 
@@ -56,7 +58,7 @@ class WorkerProcess:
         self._write(orders.encode(config))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                answer = await self._answer()
+                answer = await self._line()
                 why = orders.why_refused(answer)
         if not answer:
             self._is_ready = False
@@ -73,8 +75,12 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    async def _answer(self) -> bytes:
-        return b"" if self._process.stdout is None else await self._process.stdout.readline()
+    async def _line(self) -> bytes:
+        """The next line that it prints, empty at its end. Instead of one that is too long there is an empty line."""
+        try:
+            return b"" if self._process.stdout is None else await self._process.stdout.readline()
+        except ValueError:
+            return b"\n"
 
     def _write(self, frame: bytes) -> None:
         if self._process.stdin is not None:

@@ -17,10 +17,13 @@ import pytest
 
 from daemon.runtime import service_manager
 from tests.support.processes.cli import CommandLine
+from tests.support.processes.few_files import no_file_left
 
 UNIT = Path(__file__).parents[2] / "deploy" / "hookledger.service"
 SECONDS = 30.0
 MOST_EXPOSURE = 1.5
+# NOTIFY_BUFFER_MAX of systemd, which is PIPE_BUF.
+MANAGER_TAKES_BYTES = 4096
 
 
 @pytest.fixture
@@ -85,10 +88,37 @@ async def test_a_loop_that_does_not_turn_gives_no_sign_of_life(
     assert stuck == 0
 
 
+def test_a_process_that_has_no_file_left_still_gives_signs_of_life(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+    service_manager.tell(service_manager.READY)
+    assert told(manager) == "READY=1"
+    with no_file_left():
+        with pytest.raises(OSError, match="Too many open files"):
+            socket.socket()
+        service_manager.tell("WATCHDOG=1")
+    assert told(manager) == "WATCHDOG=1"
+
+
 @pytest.mark.parametrize("address", ["", "/nowhere/at/all", "relative", "@hookledger-nobody-listens"])
 def test_nobody_who_listens_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     service_manager.tell(service_manager.READY)
+
+
+def test_a_reload_that_found_much_has_ended_for_a_manager_that_takes_no_long_message(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+    for problems in ("é" * 100_000, "a" + "é" * 100_000):
+        service_manager.tell_reloaded(problems)
+        message = manager.recv(1 << 20)
+        assert len(message) < MANAGER_TAKES_BYTES
+        assert message.startswith(b"READY=1\nSTATUS=")
+        assert message.decode().endswith("éé …")
+    service_manager.tell_reloaded("no file /etc/\udcff")
+    assert manager.recv(4096) == b"READY=1\nSTATUS=no file /etc/\\udcff"
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,13 @@ async def test_a_reload_is_refused_while_no_worker_could_try_it(
     async with workers_of(tmp_path, "exit 1", monkeypatch) as workers:
         refused = await workers.replace(load(None, {"HOME": str(tmp_path)}, listen="127.0.0.1:0"))
         assert "no worker runs at this moment" in str(refused)
+
+
+async def test_what_else_a_worker_prints_before_it_is_ready_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = f"head -c 200000 /dev/zero | tr '\\0' x; echo; echo a library says hello; exec {sys.executable} -c '"
+    script = RELUCTANT.replace(f"exec {sys.executable} -c '", noise).replace("TOLD", str(tmp_path / "told"))
+    async with ready_workers(tmp_path, script.replace("REFUSE", "pass"), monkeypatch) as workers:
+        assert await workers.replace(with_routes(tmp_path, 7)) is None
+        workers.stop()

@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
+from daemon import __version__
 from tests.support.processes.cli import CommandLine
 from tests.support.processes.running import Running, running
 from tests.support.receivers.receiver import Receiver, receiver
@@ -279,7 +280,10 @@ def test_what_keeps_a_daemon_from_starting_is_said_once(hookledger: CommandLine,
         assert f"error: cannot listen on {address}" in ended.err
     nowhere = CommandLine(tmp_path, "postgresql://127.0.0.1:1/app")
     assert nowhere("run", "--workers", "2", "--listen", "127.0.0.1:0", code=69).err.startswith("error: ")
-    assert "no orders" in nowhere("run", "--as-worker", code=2).err
+    assert "no orders" in nowhere("run", "--as-worker", __version__, code=2).err
+    for version, starter in (("7.0",), "7.0"), ((), "an older one"):
+        refused = nowhere("run", "--as-worker", *version, code=76).err
+        assert f"error: this is Hookledger {__version__}, and it was started by {starter}\n" in refused
 
 
 async def test_a_loop_that_fails_ends_the_process_with_one_line_that_says_why(

@@ -95,6 +95,7 @@ def _of_domain(error: BaseException) -> ExitReport:
     from daemon.config import ConfigError
     from daemon.credentials.keys import WrongMasterKey
     from daemon.pipeline.intake.projection import LogReplaced
+    from daemon.runtime.program import ProgramReplaced
     from daemon.sources.kafka.client import ExtraMissing
     from eventstore.postgres.errors import (
         EmbeddedMisconfigured,
@@ -104,7 +105,7 @@ def _of_domain(error: BaseException) -> ExitReport:
         UnsafeServer,
     )
 
-    hint = error.hint if isinstance(error, StoreError | AuditPartFailed | ExtraMissing) else ""
+    hint = error.hint if isinstance(error, StoreError | AuditPartFailed | ExtraMissing | ProgramReplaced) else ""
     messages: tuple[str, ...] = (str(error),)
     code = EXIT_FAILED
     match error:
@@ -125,7 +126,7 @@ def _of_domain(error: BaseException) -> ExitReport:
             hint = "hookledger routes delete, or a higher limits.routes_per_tenant"
         case AmbiguousEvent():
             hint = "repeat the command with --tenant"
-        case StoreError() | CommandError() | UnknownEvent() | AuditPartFailed():
+        case StoreError() | CommandError() | UnknownEvent() | AuditPartFailed() | ProgramReplaced():
             pass
         case _:
             return _of_bug(error)

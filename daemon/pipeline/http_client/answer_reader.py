@@ -56,6 +56,8 @@ class AnswerReader:
         """True if no further byte can change the answer."""
         self.is_kept_open = False
         """True if the answer is complete and nothing follows it, and the receiver keeps the connection open."""
+        self.has_begun = False
+        """True if a part of the answer has come. A whole interim answer is none: it says that the receiver thinks."""
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._body = b""
@@ -145,7 +147,7 @@ class AnswerReader:
         self._heads += 1
         if self._heads > MAX_HEADS:
             self._fail(ErrorName.RESPONSE_TOO_LARGE)
-        self._is_in_head = True
+        self.has_begun = self._is_in_head = True
         self._head_lines, self._head_bytes, self._head_seen_at = 1, 0, 0
 
     def on_status(self, reason: bytes) -> None:
@@ -189,6 +191,8 @@ class AnswerReader:
         if self._has_head:
             self._is_complete = True
             self.is_kept_open = self._status != 101 and self._parser.should_keep_alive()
+        else:
+            self.has_begun = False
 
     def _fail(self, error: ErrorName) -> NoReturn:
         self._error = error

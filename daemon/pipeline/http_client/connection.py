@@ -12,13 +12,15 @@ import asyncio
 import math
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.pipeline.http_client.answer_reader import AnswerReader
 from daemon.pipeline.http_client.tls import tls_failure
 
 SILENCE_SECONDS = 10.0
-"""A receiver may think until the deadline; once its answer has begun, so long a silence ends it."""
+"""A receiver may think until the deadline, also behind interim answers (100, 102, 103). Once its answer has begun, so
+long a silence ends it."""
 LIFE_SECONDS = 300.0
 """A connection stays with the address that was checked. After this time at most, a new address of the name is used."""
 IDLE_SECONDS = 15.0
@@ -141,10 +143,19 @@ class ReceiverConnection(asyncio.Protocol):
         """The deadline has passed."""
         self._settle(Failure(error=ErrorName.TIMEOUT))
 
+    def _refuse(self) -> None:
+        """The receiver sends handshake messages without end."""
+        if not self._answer.done():
+            self._settle(Failure(error=ErrorName.PROTOCOL_ERROR))
+        self.abort()
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a connection's transport reads and writes
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None:
+            secured.on_flood = partial(self._loop.call_soon, self._refuse)
         self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -154,8 +165,10 @@ class ReceiverConnection(asyncio.Protocol):
         self._reader.feed(data)
         if self._reader.is_over:
             self._settle(self._reader.answer)
-        else:
+        elif self._reader.has_begun:
             self.expires_at = min(self._deadline, self._loop.time() + SILENCE_SECONDS)
+        else:
+            self.expires_at = self._deadline
 
     def eof_received(self) -> None:
         self._end(None)

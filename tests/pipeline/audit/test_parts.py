@@ -113,15 +113,24 @@ async def test_a_process_that_is_killed_fails_the_audit(database_url: str, monke
             await audited(it, 2)
 
 
+NOWHERE = PartOrders(
+    database_url="postgresql://127.0.0.1:9/none",
+    scope=AuditScope(start=audit.BEGINNING, end=audit.END),
+    schedule=None,
+    ranges=(),
+)
+
+
+async def test_a_process_of_another_version_judges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "__version__", "0.0 of the past")
+    with pytest.raises(AuditPartFailed, match="another version was installed while the audit ran") as failed:
+        await parts.judged(NOWHERE, [SeqRange(after=0, upto=1)], 1)
+    assert failed.value.hint == "repeat it"
+
+
 async def test_a_process_without_its_database_says_so() -> None:
-    orders = PartOrders(
-        database_url="postgresql://127.0.0.1:9/none",
-        scope=AuditScope(start=audit.BEGINNING, end=audit.END),
-        schedule=None,
-        ranges=(),
-    )
     with pytest.raises(StoreUnavailable):
-        await parts.judged(orders, [SeqRange(after=0, upto=1)], 1)
+        await parts.judged(NOWHERE, [SeqRange(after=0, upto=1)], 1)
 
 
 async def test_a_process_that_reads_a_broken_log_says_where(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from daemon import __version__
 from daemon.core.events import field_condition
 from daemon.core.messages.mapping import MappingFailed
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.expressions import evaluator as evaluating
+from daemon.expressions import messages
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.messages import EvaluationJob, EvaluationReply, MapJob
 from daemon.telemetry.metrics import Metrics
@@ -167,3 +169,69 @@ async def test_a_message_that_takes_two_processes_with_it_is_refused_and_others_
             await it.mapped("source shop", message, mapping_of(), max_bytes=1000)
         assert len(deaths) == 2
         assert await it.filter_results("acme", EVENT, HEAVY[:1])
+
+
+STRANGE_REPLIES = {
+    "no JSON": b"\0\0\0\x02\0\0\0\0hi",
+    "no object": b"\0\0\0\x02\0\0\0\0[]",
+    "no known result": messages._frame({"results": ["perhaps"], "seconds": 0.0}),
+    "no result": messages._frame({"results": [], "seconds": 0.0}),
+    "too many results": messages._frame({"results": ["passes", "passes"], "seconds": 0.0}),
+    "no number": messages._frame({"results": ["passes"], "seconds": "soon"}),
+    "another kind": messages._frame({"fits": [True], "seconds": 0.0}),
+    "nested": messages.LENGTHS.pack(100_000, 0) + b"[" * 100_000,
+    "too long": messages.LENGTHS.pack(2, (1 << 32) - 1) + b"{}",
+}
+
+
+@pytest.mark.parametrize("reply", STRANGE_REPLIES.values(), ids=STRANGE_REPLIES.keys())
+async def test_a_process_that_answers_something_else_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reply: bytes
+) -> None:
+    (tmp_path / "reply").write_bytes(reply)
+    start = evaluating._start
+    starts: list[Process] = []
+
+    async def strange_at_first() -> Process:
+        if starts:
+            return await start()
+        starts.append(
+            await asyncio.create_subprocess_exec(
+                *("sh", "-c", f"cat {tmp_path}/reply; cat > /dev/null"), stdin=PIPE, stdout=PIPE
+            )
+        )
+        return starts[0]
+
+    monkeypatch.setattr(evaluating, "_start", strange_at_first)
+    monkeypatch.setattr(evaluating, "EXIT_SECONDS", 0.1)
+    async with evaluator() as it, asyncio.timeout(20):
+        assert await it.filter_results("acme", EVENT, ["id"]) == {"id": FilterResult.PASSES}
+        assert it.pid != starts[0].pid
+    assert starts[0].returncode is not None
+
+
+async def test_a_process_of_another_version_gets_no_job_until_its_own_is_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluating, "OTHER_VERSION_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(evaluating, "__version__", "0.0 of the past")
+    message = Mappable(envelope=b'"key":null', value=b"{}")
+    refused = 0
+    start = evaluating._start
+
+    async def counted() -> Process:
+        nonlocal refused
+        refused += 1
+        return await start()
+
+    monkeypatch.setattr(evaluating, "_start", counted)
+    async with evaluator() as it:
+        filtered = asyncio.ensure_future(it.filter_results("acme", EVENT, ["id"]))
+        mapped = asyncio.ensure_future(it.mapped("source shop", message, mapping_of(), max_bytes=1000))
+        await until(lambda: refused > evaluating.MESSAGE_ATTEMPTS + 1, seconds=30)
+        assert not filtered.done()
+        assert not mapped.done()
+        monkeypatch.setattr(evaluating, "__version__", __version__)
+        assert await filtered == {"id": FilterResult.PASSES}
+        await asyncio.wait([mapped])
+    assert capsys.readouterr().out.count("evaluator.other_version") == 1

@@ -12,12 +12,14 @@ import pytest
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.tls import MAX_HANDSHAKE_MESSAGES
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
 from tests.support.receivers import hostile
 from tests.support.receivers.blocking_tls import blocking_tls_server
 from tests.support.receivers.dns import FakeResolver
 from tests.support.receivers.hostile import OK, HostileReceiver, Peer
+from tests.support.until import until
 from tests.support.values.certificates import Issued, issue, pem, serving
 
 pytestmark = ON_BOTH_LOOPS
@@ -69,6 +71,50 @@ async def test_a_certificate_without_its_chain_is_a_tls_error_that_says_so(autho
 async def test_a_self_signed_certificate_is_a_tls_error_that_says_so(authority: Issued, tmp_path: Path) -> None:
     context = serving(issue("hooks.shop.com"), tmp_path)
     assert await answer_over_tls(context, tmp_path / "ca.pem") == failed(TlsFault.SELF_SIGNED)
+
+
+@pytest.mark.parametrize(("tickets", "ended"), [(8, "timeout"), (1000, "protocol_error")])
+async def test_a_receiver_that_sends_handshake_messages_without_end_is_left(
+    authority: Issued, tmp_path: Path, tickets: int, ended: str
+) -> None:
+    async def silent(_peer: Peer) -> None:
+        await asyncio.Event().wait()
+
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    context.num_tickets = tickets
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(silent, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=tmp_path / "ca.pem", timeout_seconds=1.0) as sending,
+    ):
+        url = receiver.url(scheme="https", host="hooks.shop.com")
+        assert status_or_error(await sending.send(url, LINES, BODY)) == ended
+        assert sending._pool.open_connections == 0
+
+
+async def test_a_connection_that_is_kept_is_not_taken_for_such_a_receiver(authority: Issued, tmp_path: Path) -> None:
+    async def answers(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.write(OK)
+
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(answers, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=tmp_path / "ca.pem") as sending,
+    ):
+        url = receiver.url(scheme="https", host="hooks.shop.com")
+        for _ in range(MAX_HANDSHAKE_MESSAGES + 1):
+            assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
+        assert receiver.connections == 1
+        (kept,) = sending._pool._idle
+        assert kept._transport is not None
+        secured = kept._transport.get_extra_info("ssl_object")
+        assert 0 < secured.handshake_messages < 16
+        secured.on_flood()  # while no answer is awaited
+        await until(lambda: not sending._pool.open_connections, seconds=5)  # idle ones are closed after 15
+        assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
 
 
 async def test_an_expired_certificate_is_a_tls_error_that_says_so(authority: Issued, tmp_path: Path) -> None:

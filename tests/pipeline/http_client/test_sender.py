@@ -82,6 +82,25 @@ async def test_silence_is_counted_from_the_first_byte_only(monkeypatch: pytest.M
         assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "timeout"
 
 
+@pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints"])
+async def test_an_interim_answer_does_not_begin_the_silence(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.1)
+    interim = f"HTTP/1.1 {status}\r\nLink: </a>\r\n\r\n".encode()
+
+    async def thinks(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(interim[:9])
+        await peer.write(interim[9:])
+        await asyncio.sleep(0.4)
+        await peer.write(OK)
+
+    async with HostileReceiver(thinks) as receiver, sender(timeout_seconds=100) as sending:
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "200"
+    stuck = hostile.answers(interim + interim[:-2])
+    async with HostileReceiver(stuck) as receiver, sender(timeout_seconds=100) as sending:
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "timeout"
+
+
 async def test_a_body_of_16_kib_is_kept_whole_and_the_connection_used_again() -> None:
     text = b"HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n" + b"x" * 16384
 

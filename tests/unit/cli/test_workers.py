@@ -47,3 +47,11 @@ def test_orders_that_end_too_early_are_none(given: WorkerOrders) -> None:
     with pytest.raises(EOFError):
         orders.read(reading)
     os.close(reading)
+
+
+@pytest.mark.parametrize("why", ["é" * 1_000_000, "no file /etc/\udcff", "two\nlines"])
+def test_a_refusal_is_one_line_that_a_pipe_takes_whatever_it_says(why: str) -> None:
+    line = orders.refusal(why)
+    assert len(line) < 64 * 1024
+    assert line.count(b"\n") == 1
+    assert orders.why_refused(line)

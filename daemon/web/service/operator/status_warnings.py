@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from daemon import __version__
+from daemon.runtime import program
 from daemon.web.http import shapes
 from daemon.web.http.services import Services
 from eventstore.queries.metrics.status import InstallationStatus, ShardStatus
@@ -30,6 +32,7 @@ def of(found: InstallationStatus, services: Services) -> list[str]:
             clock_skew_seconds=services.clock_skew_seconds(),
             clock_step_seconds=services.clock_step_seconds(),
             outage=services.outages.warning,
+            installed=program.installed_version(),
         )
     )
 
@@ -41,8 +44,12 @@ def warnings(
     clock_skew_seconds: float = 0.0,
     clock_step_seconds: float = 0.0,
     outage: str | None = None,
+    installed: str = __version__,
 ) -> Iterator[str]:
-    """The sentences of `of`. The seconds and the outage are those of Services."""
+    """The sentences of `of`. The seconds and the outage are those of Services; `installed` is the version of the
+    files.
+    """
+    yield from _of_versions(found, installed)
     if tick_age_seconds > TICK_SECONDS:
         yield (
             f"no tick was made for {tick_age_seconds:.0f} s although events were published, so nothing new is "
@@ -62,6 +69,14 @@ def warnings(
         if not process.is_alive:
             yield f"process {process.pid} on {process.host} was last seen at {shapes.moment(process.seen_at)}"
     yield from _of_clocks(clock_skew_seconds, clock_step_seconds)
+
+
+def _of_versions(found: InstallationStatus, installed: str) -> Iterator[str]:
+    if installed != __version__:
+        yield (
+            f"Hookledger {installed} has been installed, and this process still runs {__version__}: restart it, since "
+            "a worker or an evaluation of heavy filters that dies is not replaced until then"
+        )
     versions = sorted({process.version for process in found.processes if process.is_alive})
     if len(versions) > 1:
         yield f"processes of different versions are running: {', '.join(versions)}"
