@@ -25,7 +25,8 @@ from tests.support.values.certificates import issue, pem, serving
 pytestmark = ON_BOTH_LOOPS
 
 STEPS = 60
-"""Of the event loop: enough for name, connect, two handshakes, request and answer."""
+"""Of the event loop: enough for name, connect, two handshakes, request and answer. On a machine with much else to do the
+receiver may come to its turn later; then there are more, until it has."""
 
 
 def open_sockets() -> int:
@@ -110,7 +111,8 @@ async def test_a_request_that_is_given_up_at_any_step_of_the_event_loop(way: str
         options = {"resolver": names, "extra_ca_file": tmp_path / "ca.pem"}
         if "tunnel" in way:
             options["proxy"] = proxy.url("", scheme="http" if proxy_tls is None else "https", host="proxy.shop.com")
-        for steps in range(STEPS):
+        steps = 0
+        while steps < STEPS or not receiver.connections:
             async with nothing_left(**options) as sending:
                 task = asyncio.create_task(sending.send(url, LINES, BODY))
                 for _ in range(steps):
@@ -118,4 +120,4 @@ async def test_a_request_that_is_given_up_at_any_step_of_the_event_loop(way: str
                 task.cancel()
                 await asyncio.wait([task])
                 sending._pool.close()
-        assert receiver.connections > 0
+            steps += 1 if steps < STEPS else steps
