@@ -55,7 +55,7 @@ async def test_a_setting_of_the_server_is_set_but_never_one_of_ours(database_url
 
 @pytest.mark.parametrize(("parameter", "value"), [
     ("channel_binding", "require"), ("gssencmode", "require"), ("require_auth", "scram-sha-256"), ("requirepeer", "postgres"),
-    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"), ("sslrootcert", "system"),
+    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"),
 ])  # fmt: skip
 def test_what_cannot_be_kept_is_refused_by_name(parameter: str, value: str) -> None:
     with pytest.raises(MalformedUrl, match=parameter) as refusal:
@@ -150,25 +150,22 @@ async def test_a_certificate_that_proves_nothing_is_an_outage_that_says_why(
     assert "s3cret" not in f"{refusal.value}"
 
 
-async def test_a_file_that_goes_away_later_is_an_outage_that_names_it(tmp_path: Path) -> None:
-    """Whoever renews a certificate may take the file away for a moment."""
-    authorities = tmp_path / "ca.pem"
-    authorities.write_bytes(pem(issue("localhost")))
-    url = f"postgresql://me:s3cret@127.0.0.1:1/x?sslmode=verify-full&sslrootcert={authorities}"
-    dialer = dialing.Dialer(url, where="here", settings={}, seconds=10)
-    authorities.unlink()
-    with pytest.raises(StoreUnavailable, match=f"sslrootcert.*{authorities}") as refusal:
-        await dialer()
-    assert "s3cret" not in f"{refusal.value}"
-
-
-async def test_settings_of_a_database_do_not_change_what_our_literals_mean(
-    database_url: str, sql: asyncpg.Connection
+async def test_a_file_that_goes_away_later_is_an_outage_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With this one off, a hash chain that begins with an empty text begins with another one."""
-    name = await sql.fetchval("SELECT current_database()")
-    await sql.execute(f'ALTER DATABASE "{name}" SET standard_conforming_strings = off')
-    assert await answer(database_url, r"SELECT '\x'::bytea") == b""
+    """Whoever renews a certificate may take the file away for a moment."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    authorities = tmp_path / ".postgresql" / "root.crt"
+    authorities.parent.mkdir()
+    for parameter, said in ((f"&sslrootcert={authorities}", f"sslrootcert.*{authorities}"), ("", "authorities")):
+        authorities.write_bytes(pem(issue("localhost")))
+        url = f"postgresql://me:s3cret@127.0.0.1:1/x?sslmode=verify-full{parameter}"
+        dialer = dialing.Dialer(url, where="here", settings={}, seconds=10)
+        authorities.unlink()
+        with pytest.raises(StoreUnavailable, match=said) as refusal:
+            await dialer()
+        assert "s3cret" not in f"{refusal.value}"
 
 
 async def test_a_parameter_that_nobody_knows_is_named(database_url: str) -> None:
