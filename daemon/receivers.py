@@ -1,6 +1,6 @@
 """The health of a route's receiver as it is stored and as it is shown.
 
-The process that sends for a route keeps it up to date (`daemon.pipeline.upkeep.health_watch`); everybody reads it from
+The process that sends for a route keeps it up to date (`pipeline.upkeep.watches.health_watch`); everybody reads it from
 the database, so all processes tell the same. What is shown besides is what waits and when the receiver is asked next.
 """
 

@@ -22,7 +22,7 @@ from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
-from eventstore.progress.retention import Keep
+from eventstore.retention.retention import Keep
 from eventstore.route_log.sealed_secrets import stored_master_key_check
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, e
 from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
 from daemon.audit.pages import BEGINNING, END
-from daemon.audit.parts import AuditPartFailed
+from daemon.audit.parts.parts import AuditPartFailed
 from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [

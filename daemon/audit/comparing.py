@@ -1,8 +1,8 @@
 """An audit: every decision of a period recomputed and compared with what was recorded, and the logs with each other.
 
 What an event and its routes leave behind is judged page by page (daemon/audit/judging.py), in several processes if the
-caller has the cores for it (daemon/audit/parts.py). What belongs to no such pair is found afterwards, from the side of
-the tables (stray_faults.py). The marks of the logs are compared once.
+caller has the cores for it (daemon/audit/parts). What belongs to no such pair is found afterwards, from the side of the
+tables (stray_faults.py). The marks of the logs are compared once.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.audit import parts
 from daemon.audit.faults import log_faults, schema_faults, secret_faults, source_faults, stray_faults, unreadable_faults
 from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.judging import Judging, kept_from
 from daemon.audit.pages import AuditScope, everything, pages
-from daemon.audit.part_messages import PartOrders
-from daemon.audit.parts import AuditPartFailed
+from daemon.audit.parts import parts
+from daemon.audit.parts.part_messages import PartOrders
+from daemon.audit.parts.parts import AuditPartFailed
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.core.routing.index import RouteIndex
 from daemon.credentials.keys import Vault
@@ -27,10 +27,10 @@ from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.postgres.snapshot import snapshot
-from eventstore.progress import retention
-from eventstore.progress.retention import Keep
 from eventstore.queries.auditing import audited, log_marks, unreadable
 from eventstore.queries.auditing.log_marks import LogMarks
+from eventstore.retention import retention
+from eventstore.retention.retention import Keep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

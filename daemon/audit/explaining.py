@@ -29,9 +29,9 @@ from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
 from eventstore.queries.deliveries import attempts as outcomes
 from eventstore.queries.deliveries.attempts import RecordedAttempt, WaitingState
+from eventstore.retention import retention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

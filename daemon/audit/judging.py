@@ -22,9 +22,9 @@ from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
-from eventstore.progress.retention import Horizon
 from eventstore.queries.auditing import log_marks
 from eventstore.queries.auditing.audited import AuditedRecord
+from eventstore.retention.retention import Horizon
 
 # Payloads that are in memory at a time, for filters.
 PAYLOAD_BYTES = 8 * 1024 * 1024

@@ -19,10 +19,10 @@ from daemon.route_state import FoldedLog
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot
-from eventstore.progress import retention
-from eventstore.progress.retention import Horizon
 from eventstore.queries.auditing import audited, log_marks
 from eventstore.queries.auditing.audited import AuditedRecord
+from eventstore.retention import retention
+from eventstore.retention.retention import Horizon
 
 # The bounds of a period of which none is given. The end is not now: after its clock went back, the database records
 # events at a later time than that.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from daemon.core.texts import moment
 from eventstore.domain_events import lost_log
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
 from eventstore.queries.deliveries import attempts
+from eventstore.retention import retention
 
 
 async def sentence(database: Database, event_id: str, tenant: str | None, *, for_people: bool = False) -> str:

@@ -10,8 +10,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from daemon.config.section import Section
-from daemon.config.values import Brokers, Expression, FilePath, GroupName, SecretText, SourceUser, Topics
+from daemon.config.values import (
+    Brokers,
+    Expression,
+    FilePath,
+    GroupName,
+    SecretText,
+    Section,
+    SourceUser,
+    Topics,
+)
 
 SECTION: Final = "sources"
 # How their sections begin, also as parts of the names of variables.

@@ -18,7 +18,6 @@ from daemon.config import event_sources, logos
 from daemon.config.event_sources import SourceSection
 from daemon.config.given import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 from daemon.config.masking import shown
-from daemon.config.section import Section
 from daemon.config.sections import (
     SECTIONS,
     Config,
@@ -31,6 +30,7 @@ from daemon.config.sections import (
     is_secret,
     model_of,
 )
+from daemon.config.values import Section
 from daemon.core.drafts.login_link_draft import is_loopback
 
 # Of 32 hexadecimal digits, 128 bits: it cannot be guessed over a network. Beyond loopback anybody may try.

@@ -9,7 +9,7 @@ from daemon.config import event_sources
 from daemon.config.accents import AccentPair
 from daemon.config.sections import SECTIONS, Config
 from daemon.config.values import MASK, ListenAddress, Secret
-from eventstore.postgres import database_url
+from eventstore.postgres.servers import database_url
 
 
 def masked(config: Config) -> dict[str, dict[str, object]]:

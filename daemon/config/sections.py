@@ -16,7 +16,6 @@ from pydantic import Field
 
 from daemon.config import event_sources
 from daemon.config.event_sources import SourceSection
-from daemon.config.section import Section
 from daemon.config.values import (
     SIGNATURE_HEADER,
     Accent,
@@ -42,6 +41,7 @@ from daemon.config.values import (
     ReturnUrl,
     Secret,
     SecretText,
+    Section,
     TenantName,
 )
 from daemon.core.delivery.retry import RetryPolicy

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from daemon.config import accents
 from daemon.config.accents import AccentPair
@@ -26,8 +26,8 @@ from daemon.core.drafts.route_headers import is_reserved
 from daemon.core.events.event import tenant_problem
 from daemon.core.sealing.head import MalformedHead, PublicSealKey
 from daemon.core.webhook import expression, host_names
-from eventstore.postgres import database_url
 from eventstore.postgres.errors import MalformedUrl
+from eventstore.postgres.servers import database_url
 
 MASK: Final = "***"
 MASTER_KEY_BYTES: Final = 32
@@ -363,3 +363,9 @@ SourceUser = Annotated[str, BeforeValidator(_text)]
 TenantName = Annotated[str, BeforeValidator(_tenant)]
 SecretText = Annotated[Secret, _secret(_secret_line)]
 Topics = Annotated[tuple[Annotated[str, BeforeValidator(_topic)], ...], _required_list("orders")]
+
+
+class Section(BaseModel):
+    """What every section is: no key is unknown, and no error repeats a value, which may be a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)

@@ -28,12 +28,13 @@ from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ReplayRunning, RequestReused
-from eventstore.progress import manual_retry, replays, retention
+from eventstore.progress import manual_retry, replays
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.replays import Replay, ReplayScope
 from eventstore.queries.deliveries.attempts import EventAndRoute
 from eventstore.queries.deliveries.delivery_log import BOTTOM, TOP
 from eventstore.queries.events import listing
+from eventstore.retention import retention
 from eventstore.route_log import idempotency_keys
 from eventstore.route_log.idempotency_keys import UsedKey
 

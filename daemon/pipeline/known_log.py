@@ -2,7 +2,7 @@
 
 After the promotion of a standby that was behind, the newest ticks are gone, and their numbers soon belong to others.
 Everything in memory that came from them is then about a log that is no more. `mark` goes with every flush, so that
-nothing of that is written; `daemon.pipeline.intake.log_watch` compares it with what stands in the database.
+nothing of that is written; `daemon.pipeline.intake.ticks.log_watch` compares it with what stands in the database.
 """
 
 from __future__ import annotations

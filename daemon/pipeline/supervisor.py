@@ -57,7 +57,7 @@ from eventstore.domain_events.events import NewEvent
 from eventstore.leases.process import Process
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
-from eventstore.progress.retention import Keep
+from eventstore.retention.retention import Keep
 
 log = structlog.get_logger()
 

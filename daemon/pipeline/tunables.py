@@ -160,8 +160,8 @@ class Tunables:
     # of a process that tries to come back are shorter than this (daemon/pipeline/loops), and it has to connect.
     lifeline_return_seconds: float = 3.0
 
-    # Clocks: daemon/pipeline/steady_clock, upkeep/clock_watch. A difference of more than this is a step, or told as
-    # skew.
+    # Clocks: daemon/pipeline/steady_clock, upkeep/watches/clock_watch. A difference of more than this is a step, or
+    # told as skew.
     clock_step_seconds: float = 1.0
     clock_look_seconds: float = 0.85
 

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from daemon.core.sealing.head import PublicSealKey, log_name
-from daemon.sealing import anchors as anchored
 from daemon.sealing import compared_rows, lifecycle_signatures, seal_chain
-from daemon.sealing.anchors import Anchor
+from daemon.sealing.anchoring import anchors as anchored
+from daemon.sealing.anchoring.anchors import Anchor
 from daemon.sealing.compared_rows import Gone
 from daemon.sealing.contents import contents
 from daemon.sealing.report import SealReport
@@ -23,8 +23,8 @@ from eventstore.domain_events import ticks
 from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
-from eventstore.progress import retention
 from eventstore.queries.auditing import unreadable
+from eventstore.retention import retention
 from eventstore.seals import covered, stored, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 

@@ -11,7 +11,7 @@ from daemon.core.sealing.canonical import SealedTable
 from daemon.core.sealing.seal import SealContent, SealedDay
 from daemon.sealing.contents import SealContents
 from daemon.sealing.report import SealReport
-from eventstore.progress.retention import Horizon
+from eventstore.retention.retention import Horizon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from daemon.core.messages import message
 from daemon.core.messages.message import SourceMessage
+from daemon.sources.batches.making import EventMaker, MadeBatch
 from daemon.sources.kafka.peeking import Peek
-from daemon.sources.making import EventMaker, MadeBatch
 from daemon.sources.rules import VALUE_REFUSED
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ValueRefused

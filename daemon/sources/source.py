@@ -21,12 +21,12 @@ from daemon.config.event_sources import SourceSection
 from daemon.pipeline.loops import BACKOFF_SECONDS
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
-from daemon.sources.fetching import MessageFetcher
+from daemon.sources.batches.fetching import MessageFetcher
+from daemon.sources.batches.making import EventMaker
+from daemon.sources.batches.taking import BatchTaker
 from daemon.sources.kafka.client import KafkaClient, MessageConsumer, PartitionPlace, SourceFault
-from daemon.sources.making import EventMaker
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
-from daemon.sources.taking import BatchTaker
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 

@@ -17,11 +17,11 @@ from daemon.pipeline.loops import run_forever
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from daemon.runtime.tasks import TaskGroup
-from daemon.sources.making import EventMaker
+from daemon.sources.batches.making import EventMaker
+from daemon.sources.batches.taking import STORING
 from daemon.sources.news import SourceNews, Tell
 from daemon.sources.reporting import SourceReport
 from daemon.sources.source import Source
-from daemon.sources.taking import STORING
 from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 

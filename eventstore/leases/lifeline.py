@@ -46,7 +46,7 @@ from eventstore.domain_events import glances
 from eventstore.domain_events.glances import Glance
 from eventstore.leases.lease import TTL
 from eventstore.postgres.connect import Database
-from eventstore.postgres.dialing import Connection
+from eventstore.postgres.servers.dialing import Connection
 
 # For so long after it was asked for an answer on the lifeline permits to send.
 PERMIT_SECONDS = 1.0

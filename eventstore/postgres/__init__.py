@@ -1,1 +1,1 @@
-"""Access to PostgreSQL: connections, errors, schema and partitions, notifications, lineage."""
+"""Access to PostgreSQL: servers, connections, errors, schema and partitions, notifications, lineage."""

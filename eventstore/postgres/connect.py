@@ -15,8 +15,6 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from eventstore.postgres.database_url import location
-from eventstore.postgres.dialing import Dialer, is_standby, require_direct
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
@@ -27,6 +25,8 @@ from eventstore.postgres.errors import (
     UnsafeServer,
     ValueRefused,
 )
+from eventstore.postgres.servers.database_url import location
+from eventstore.postgres.servers.dialing import Dialer, is_standby, require_direct
 
 # A producer gets an answer within 3 s, a 503 if PostgreSQL is frozen. So every ordinary statement has this deadline.
 DEADLINE_SECONDS = 3.0

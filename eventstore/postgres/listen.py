@@ -12,8 +12,8 @@ from typing import Protocol
 import asyncpg
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, DIAL_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS, translated
-from eventstore.postgres.database_url import location
-from eventstore.postgres.dialing import Connection, Dialer
+from eventstore.postgres.servers.database_url import location
+from eventstore.postgres.servers.dialing import Connection, Dialer
 
 ROUTE = "hookledger_route"  # a lifecycle event was committed
 TICK = "hookledger_tick"  # a tick was made

@@ -1,1 +1,1 @@
-"""The progress of deliveries: leases, outcomes, retries, parked rows, checkpoints, replays, retention."""
+"""The progress of deliveries: outcomes, retries, parked rows, checkpoints, replays."""

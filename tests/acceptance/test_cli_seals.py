@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 
 from daemon.core.sealing.head import PublicSealKey, SignedHead, log_name
-from daemon.sealing import anchor_file
+from daemon.sealing.anchoring import anchor_file
 from daemon.store import opened
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database

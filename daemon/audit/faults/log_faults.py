@@ -10,10 +10,10 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.texts import moment
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
-from eventstore.progress.retention import Keep
 from eventstore.queries.auditing import log_marks
 from eventstore.queries.auditing.log_marks import AuditedRange, LogMarks, WrongPacked, WrongTick
+from eventstore.retention import retention
+from eventstore.retention.retention import Keep
 
 # Each mark of retention, and the log that it is about.
 _LOGS = {"events_kept_from": "domain_event", "attempts_kept_from": "attempt"}

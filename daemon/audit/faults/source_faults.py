@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from daemon.audit.findings import AuditFinding, FindingKind
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
+from eventstore.retention import retention
 from eventstore.sources import standing
 from eventstore.sources.standing import CountedPartition
 

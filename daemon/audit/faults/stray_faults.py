@@ -12,10 +12,10 @@ from daemon.audit.findings import AuditFinding, FindingKind
 from daemon.core.routing.index import RouteIndex
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
-from eventstore.progress.retention import Horizon
 from eventstore.queries.auditing import strays
 from eventstore.queries.auditing.strays import RowGroup
+from eventstore.retention import retention
+from eventstore.retention.retention import Horizon
 
 
 async def find(

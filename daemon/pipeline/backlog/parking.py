@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from uuid import UUID
 
-from daemon.core.delivery.lane_states import LaneState, LaneStep
+from daemon.core.delivery.states.lane_states import LaneState, LaneStep
 from daemon.pipeline.backlog.ranges import Ranges
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.recording.recorder import Recorder

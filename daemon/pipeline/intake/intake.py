@@ -6,12 +6,12 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
-from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.intake.publishing import TickingPublisher
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tail.tailer import Tailer
-from daemon.pipeline.intake.ticker import Ticker
+from daemon.pipeline.intake.ticks.log_watch import LogWatch
+from daemon.pipeline.intake.ticks.publishing import TickingPublisher
+from daemon.pipeline.intake.ticks.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.lanes import Scheduling

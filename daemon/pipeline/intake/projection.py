@@ -2,7 +2,7 @@
 
 Code that needs the routes as of a position awaits `reach`: the tailer before it decides a tick, a command before it
 answers. A notification makes the loop catch up at once. Without one the ticker makes it catch up, since it reads the
-newest position several times a second (daemon.pipeline.intake.ticker). So the loop itself polls seldom.
+newest position several times a second (daemon.pipeline.intake.ticks.ticker). So the loop itself polls seldom.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OnChange = Callable[[Route, LifecycleEvent], None]
 
 class LogReplaced(StoreUnavailable):
     """What stands in the log does not follow what was applied, or cannot have been written by a command:
-    `daemon.pipeline.intake.log_watch` finds out why.
+    `daemon.pipeline.intake.ticks.log_watch` finds out why.
     """
 
     def __init__(self, what: str) -> None:

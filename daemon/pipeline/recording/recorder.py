@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.loops import Patience

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from daemon.core.delivery import phases
 from daemon.core.delivery.answer import delivery_id
-from daemon.core.delivery.phases import DeliveryPhase, DeliveryStep
+from daemon.core.delivery.states import phases
+from daemon.core.delivery.states.phases import DeliveryPhase, DeliveryStep
 from daemon.core.webhook.payload import FilterResult
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
@@ -102,7 +102,7 @@ class Delivery:
         return delivery
 
     def advance(self, step: DeliveryStep) -> None:
-        """Takes a step of its life (`daemon.core.delivery.phases`). Raises ImpossibleStep."""
+        """Takes a step of its life (`daemon.core.delivery.states.phases`). Raises ImpossibleStep."""
         self.phase = phases.evolve(self.phase, step)
 
     @property

@@ -7,7 +7,7 @@ is only a row in a table (`failing`). `tests` holds first attempts of test event
 first, are never parked, and neither breaker nor order holds them back. Nor does anything wait behind one that failed: a
 receiver may know no tests. What waits for long lies in `retry` meanwhile.
 
-Whether a lane queues or parks what arrives is its `state` (`daemon.core.delivery.lane_states`). What is parked lies in
+Whether a lane queues or parks what arrives is its `state` (`core.delivery.states.lane_states`). What is parked lies in
 packed rows (about `parked_pairs` of them), or from the position `range_from` on in a range, which needs no rows.
 """
 
@@ -17,10 +17,10 @@ import math
 from collections import deque
 from uuid import UUID
 
-from daemon.core.delivery import lane_states
 from daemon.core.delivery.breaker import Breaker
-from daemon.core.delivery.lane_states import LaneState, LaneStep
-from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.delivery.states import lane_states
+from daemon.core.delivery.states.lane_states import LaneState, LaneStep
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.core.gcra import RequestRate
 from daemon.core.routing.route import RouteConfig
 from daemon.pipeline.scheduling.delivery import Delivery

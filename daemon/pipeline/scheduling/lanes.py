@@ -2,7 +2,7 @@
 
 Workers take turns over the lanes that have something to do, one delivery at a time, so a full lane gets no more of
 them than an empty one. A lane either queues what the tailer decides, or has it written down; then it is filled through
-`daemon.pipeline.backlog.parking`, in order, until nothing is left in the tables (`daemon.core.delivery.lane_states`).
+`daemon.pipeline.backlog.parking`, in order, until nothing is left in the tables (`core.delivery.states.lane_states`).
 
 A lane starts its requests in one of two pools (`daemon.pipeline.scheduling.pools`), by whether its receiver is prompt
 or slow. This module owns all lanes and the deliveries in flight; nothing else changes them.
@@ -19,8 +19,8 @@ from random import random
 from typing import Protocol
 from uuid import UUID
 
-from daemon.core.delivery.lane_states import LaneStep
-from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.delivery.states.lane_states import LaneStep
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.pipeline.held_shards import Takeover

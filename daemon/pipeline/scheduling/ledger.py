@@ -15,7 +15,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.tunables import DEFAULTS, Tunables

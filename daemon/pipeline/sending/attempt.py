@@ -26,8 +26,8 @@ import structlog
 from daemon.core.delivery import answer as core_delivery
 from daemon.core.delivery import retry
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
-from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.core.events import trace_context
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex

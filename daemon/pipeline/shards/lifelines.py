@@ -25,7 +25,7 @@ from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.glances import Glance
 from eventstore.leases import lifeline
 from eventstore.leases.lifeline import NO_LIFELINE, PERMIT_SECONDS, Lifeline, Missed
-from eventstore.postgres.dialing import Connection
+from eventstore.postgres.servers.dialing import Connection
 
 
 class Lifelines:

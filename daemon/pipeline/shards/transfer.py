@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from daemon.pipeline.held_shards import HeldShards, Takeover
-from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.intake.ticks.log_watch import LogWatch
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog

@@ -57,7 +57,7 @@ class RouteDisabler:
     async def disable(self, route: Route, reason: str, *, if_version: int | None = None) -> None:
         """Disables the route, unless it is deleted, disabled or no longer at `if_version`.
 
-        If its log is broken, nothing is sent to it any more (daemon.pipeline.intake.log_watch).
+        If its log is broken, nothing is sent to it any more (daemon.pipeline.intake.ticks.log_watch).
         """
         context = Context(actor="system", origin="delivery", reason=reason, if_version=if_version, is_unlimited=True)
         with contextlib.suppress(CommandError, ChainBroken):

@@ -1,6 +1,6 @@
 """Two loops of periodic work in the database: `Maintenance` of tables, and `MetricsRollup` of the metrics of routes.
 
-The event store does the work (`eventstore.postgres.schema`, `eventstore.progress.retention`,
+The event store does the work (`eventstore.postgres.schema`, `eventstore.retention.retention`,
 `eventstore.queries.metrics.tally` and others); this module schedules and logs it. Partitions are made more often than
 necessary, since a clock that is put forward by more than a week would leave publishing without one. Each time the
 server is compared with the one at the start: another server with a restored dump may have taken its address, and ticks
@@ -23,10 +23,11 @@ from daemon.pipeline.wakeup import Wakeup
 from eventstore.access import sessions
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from eventstore.progress import audit_jobs, retention
-from eventstore.progress.retention import Keep
+from eventstore.progress import audit_jobs
 from eventstore.progress.rows import AttemptRow
 from eventstore.queries.metrics import tally
+from eventstore.retention import retention
+from eventstore.retention.retention import Keep
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ import structlog
 
 from daemon.core.sealing.head import SignedHead
 from daemon.core.sealing.seal import SealContent
-from daemon.sealing import anchor_file
+from daemon.sealing.anchoring import anchor_file
 from daemon.sealing.sealer import Sealed, Sealer, SealRefused
 from daemon.telemetry.metrics import Metrics
 

@@ -14,19 +14,19 @@ from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
-from daemon.pipeline.upkeep.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.gauges import Gauges
-from daemon.pipeline.upkeep.health_watch import HealthWatch
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
-from daemon.pipeline.upkeep.tick_watch import TickWatch
+from daemon.pipeline.upkeep.watches.clock_watch import ClockWatch
+from daemon.pipeline.upkeep.watches.health_watch import HealthWatch
+from daemon.pipeline.upkeep.watches.tick_watch import TickWatch
 from daemon.sealing.sealer import Sealer
 from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
-from eventstore.progress.retention import Keep
 from eventstore.progress.steady_time import TimedReading
+from eventstore.retention.retention import Keep
 
 
 class Upkeep:

@@ -23,8 +23,8 @@ from daemon.web.access import browsers, sessions
 from daemon.web.access.guesses import CredentialKind, guessing
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Access, Declaration, declared
-from daemon.web.http.parameters import check_headers, check_parameters, check_tenant, if_match
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests.parameters import check_headers, check_parameters, check_tenant, if_match
 from daemon.web.http.services import SERVICES
 from eventstore.access.sessions import Session
 

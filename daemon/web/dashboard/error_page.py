@@ -13,8 +13,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from daemon.web.access import browsers, sessions
-from daemon.web.dashboard import form_data, rendering
+from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData
+from daemon.web.dashboard.html import rendering
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
 

@@ -16,8 +16,8 @@ from aiohttp import web
 
 from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem
-from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 
 MAX_BODY_BYTES = 512 * 1024  # 256 KiB of JSON in a form field, where one byte may be encoded as three
 MAX_FIELDS = 5000

@@ -10,7 +10,7 @@ from daemon.commands import Context
 from daemon.web.access.auth import CALLER, may
 from daemon.web.dashboard.error_page import show
 from daemon.web.dashboard.form_data import FormData
-from daemon.web.dashboard.rendering import redirect
+from daemon.web.dashboard.html.rendering import redirect
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import Command
 from daemon.web.http.endpoints import Access, Endpoint, RateLimit, declared, endpoint

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from daemon.web.dashboard import assets, pages, rendering, sign_in
+from daemon.web.dashboard import assets, pages, sign_in
 from daemon.web.dashboard.catalogue import event_types as merchants_types
+from daemon.web.dashboard.html import rendering
 from daemon.web.dashboard.logs import bulk_retries, deliveries, delivery, event, events, live
 from daemon.web.dashboard.operator import (
     audits,

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from daemon.web.access import auth, browsers, sessions
 from daemon.web.access.guesses import CredentialKind, guessing
+from daemon.web.dashboard.html.rendering import render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES

@@ -31,8 +31,8 @@ from daemon.core.drafts.route_draft import RouteDraft, check
 from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
 from daemon.web.forms import form_schemas, validation_messages
-from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.http.shapes import MASK
 

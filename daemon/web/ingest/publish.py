@@ -25,9 +25,10 @@ from daemon.core.events.trace_context import TraceContext
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
 from daemon.telemetry.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
-from daemon.web.http import bodies, problems, shapes
+from daemon.web.http import problems, shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 from daemon.web.http.services import SERVICES
 from daemon.web.ingest import cloud_events, ingest_spans, reading
 from daemon.web.ingest.byte_budget import ByteBudget

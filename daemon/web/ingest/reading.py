@@ -10,8 +10,8 @@ from aiohttp import web
 from daemon.core.events import cloud_event
 from daemon.core.events.event import FieldProblem
 from daemon.core.events.ndjson import Line, LineSplitter
-from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 from daemon.web.http.services import SERVICES
 from daemon.web.ingest.batch import LINE_OVERHEAD_BYTES, YIELD_AFTER_BYTES, Batch
 

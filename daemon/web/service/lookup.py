@@ -24,7 +24,7 @@ from daemon.web.access.auth import CALLER
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.http.endpoints import Query, RateLimit, declared
-from daemon.web.http.parameters import moment_of
+from daemon.web.http.requests.parameters import moment_of
 from daemon.web.http.services import SERVICES, request_options
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent

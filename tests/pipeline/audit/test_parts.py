@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from daemon import audit
-from daemon.audit import AuditPartFailed, AuditReport, parts
+from daemon.audit import AuditPartFailed, AuditReport
 from daemon.audit.pages import AuditScope, SeqRange
-from daemon.audit.part_messages import PartOrders
+from daemon.audit.parts import parts
+from daemon.audit.parts.part_messages import PartOrders
 from daemon.cli.main import execute
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 from tests.support.pipeline.process import PipelineProcess, pipeline_process

@@ -19,7 +19,7 @@ from daemon.audit import AuditReport
 from daemon.credentials.keys import Vault
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
-from eventstore.progress.retention import Keep
+from eventstore.retention.retention import Keep
 from tests.support.audit.history import SCHEDULE, audited_history
 from tests.support.audit.tamperings import TAMPERINGS, Tampering
 from tests.support.postgres.databases import of_database, temporary_database

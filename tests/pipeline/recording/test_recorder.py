@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.recording.recorder import Recorder

@@ -6,8 +6,8 @@ import asyncio
 import time
 from uuid import UUID, uuid4
 
-from daemon.core.delivery.lane_states import LaneStep
-from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.delivery.states.lane_states import LaneStep
+from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType
 from daemon.pipeline.scheduling.delivery import Delivery

@@ -17,13 +17,13 @@ from daemon import audit
 from daemon.core.sealing.head import SealKey
 from daemon.credentials.keys import Vault
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
-from daemon.sealing.anchors import parse_anchors
+from daemon.sealing.anchoring.anchors import parse_anchors
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.sealer import Sealer, SealRefused
 from eventstore.postgres import lineage
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
-from eventstore.progress.retention import Keep
+from eventstore.retention import retention
+from eventstore.retention.retention import Keep
 from eventstore.seals import stored, turns
 from tests.benchmarks.filler import fill_routes
 from tests.support.audit.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from daemon.core.delivery.phases import TRANSITIONS, DeliveryPhase, DeliveryStep
+from daemon.core.delivery.states.phases import TRANSITIONS, DeliveryPhase, DeliveryStep
 from daemon.pipeline.http_client.egress_guard import EgressGuard
 from daemon.pipeline.http_client.resolver import SystemResolver
 from daemon.pipeline.sending import attempt

@@ -21,7 +21,7 @@ from eventstore.domain_events.glances import Glance
 from eventstore.leases import lifeline
 from eventstore.leases.lease import TTL
 from eventstore.leases.lifeline import PERMIT_SECONDS, Lifeline, Missed, Probed
-from eventstore.postgres.dialing import Connection
+from eventstore.postgres.servers.dialing import Connection
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.receivers.receiver import receiver

@@ -15,7 +15,7 @@ from eventstore.access import sessions
 from eventstore.access.sessions import PendingLink
 from eventstore.postgres import schema
 from eventstore.postgres.errors import SchemaMismatch
-from eventstore.progress.retention import Keep
+from eventstore.retention.retention import Keep
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
 

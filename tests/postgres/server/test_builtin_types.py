@@ -2,9 +2,9 @@
 
 import pytest
 
-from eventstore.postgres import builtin_types
 from eventstore.postgres.connect import Database
-from eventstore.postgres.dialing import Dialer
+from eventstore.postgres.servers import builtin_types
+from eventstore.postgres.servers.dialing import Dialer
 
 
 async def test_only_the_first_connection_of_a_process_asks_for_the_elements_of_arrays(

@@ -29,7 +29,6 @@ from eventstore.leases.lifeline import Missed
 from eventstore.leases.process import Process
 from eventstore.postgres import connect
 from eventstore.postgres.connect import Database, check_durability, translated
-from eventstore.postgres.database_url import location
 from eventstore.postgres.errors import (
     AccessRefused,
     SchemaMismatch,
@@ -39,6 +38,7 @@ from eventstore.postgres.errors import (
     UnsafeServer,
     ValueRefused,
 )
+from eventstore.postgres.servers.database_url import location
 from eventstore.progress import replays
 from eventstore.progress.audit_jobs import AuditEnd, AuditProgress, NewAuditJob
 from eventstore.progress.late_outcomes import LateOutcome

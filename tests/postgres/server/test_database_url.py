@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from eventstore.postgres import dialing
 from eventstore.postgres.connect import Database
-from eventstore.postgres.database_url import parsed
 from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
+from eventstore.postgres.servers import dialing
+from eventstore.postgres.servers.database_url import parsed
 from tests.support.postgres.fault_proxy import FaultProxy, fault_proxy
 from tests.support.values.certificates import issue, pem, private_pem, serving
 

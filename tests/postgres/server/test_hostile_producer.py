@@ -21,8 +21,9 @@ from eventstore.domain_events.events import publish
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress import manual_retry, retention
+from eventstore.progress import manual_retry
 from eventstore.queries.metrics import tally
+from eventstore.retention import retention
 from tests.support.postgres.queries import Connect
 from tests.support.values.builders import ROUTE, draft, new_event
 

@@ -13,7 +13,7 @@ from eventstore import domain_events
 from eventstore.postgres import lineage, schema, schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import AccessRefused, SchemaMismatch
-from eventstore.progress import retention
+from eventstore.retention import retention
 from tests.support.postgres.queries import Connect
 from tests.support.postgres.schema_lines import describe
 from tests.support.values.builders import new_event

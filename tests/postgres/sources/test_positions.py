@@ -11,8 +11,8 @@ import pytest
 
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ValueRefused
-from eventstore.progress import retention
-from eventstore.progress.retention import Keep
+from eventstore.retention import retention
+from eventstore.retention.retention import Keep
 from eventstore.sources import positions, refusals, standing
 from eventstore.sources.positions import MessageBatch, Refusal, SourcePosition, Taken
 from eventstore.sources.refusals import KeptRefusal, RefusalPlace

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from daemon.credentials.keys import Vault
-from daemon.sealing.anchors import Anchor, parse_anchors
+from daemon.sealing.anchoring.anchors import Anchor, parse_anchors
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
 from daemon.sealing.sealer import Sealed, Sealer

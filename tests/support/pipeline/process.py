@@ -31,7 +31,7 @@ from daemon.telemetry.metrics import Metrics
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
-from eventstore.progress.retention import Keep
+from eventstore.retention.retention import Keep
 
 CONTEXT = Context(actor="test", origin="test")
 SIGNING_HEADER = "OrderGroove-Signature"

@@ -28,7 +28,9 @@ _EARLY = ("PYTHONPATH", "SHIFTED_CLOCK")
 _LOOP = """
 import gc, json, os, socket, sys
 from daemon import app
-from daemon.cli import audit, main, ops, publish, run, store
+from daemon.cli import main, ops, run, store
+from daemon.cli.auditing import audit
+from daemon.cli.events import publish
 from daemon.cli.routes import commands
 from daemon.pipeline.http_client.tls import tls_context
 

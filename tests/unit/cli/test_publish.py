@@ -1,6 +1,6 @@
 """The event that `hookledger publish` makes of a line."""
 
-from daemon.cli.publish import JudgedLine, Rules, judge, made_id
+from daemon.cli.events.publish import JudgedLine, Rules, judge, made_id
 from daemon.core.events.ndjson import Line
 
 

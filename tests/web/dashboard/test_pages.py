@@ -19,7 +19,7 @@ from daemon.web.dashboard import assets
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.dashboard.error_page import NEXT_STEPS, TITLES
 from daemon.web.dashboard.form_data import MAX_BODY_BYTES, MAX_FIELDS
-from daemon.web.dashboard.rendering import NOTICES
+from daemon.web.dashboard.html.rendering import NOTICES
 from daemon.web.http import paging
 from daemon.web.http.endpoints import declared
 from eventstore.domain_events import catalogue

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.publish import BYTE_BUDGET
 from tests.support.web.application import Answer, App, app

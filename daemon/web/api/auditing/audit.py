@@ -20,7 +20,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.api.routes.route_shapes import RouteName, WindowShape, of_window
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
-from daemon.web.http.parameters import RECORDED_AT, moment_of
+from daemon.web.http.requests.parameters import RECORDED_AT, moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import EventId, Moment, Uuid, moment
 from eventstore.queries.deliveries.attempts import RecordedAttempt

@@ -21,7 +21,7 @@ from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, Se
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
-from daemon.web.http.parameters import moment_of
+from daemon.web.http.requests.parameters import moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK, EventId, Moment, Uuid, moment
 from daemon.web.service import exports

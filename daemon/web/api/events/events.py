@@ -18,7 +18,7 @@ from daemon.web.api.events.sources import MessagePlaceShape, of_place
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.paging import EventPosition
-from daemon.web.http.parameters import RECORDED_AT, moment_of
+from daemon.web.http.requests.parameters import RECORDED_AT, moment_of
 from daemon.web.http.shapes import EventId, Moment, moment
 from daemon.web.service import exports, lookup
 from daemon.web.service.events import event_pages

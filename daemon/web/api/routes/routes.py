@@ -29,7 +29,7 @@ from daemon.web.api.routes.route_shapes import (
 from daemon.web.forms.request_forms import Command, NewRoute, Rotation, RouteEdit, read, validated
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
-from daemon.web.http.parameters import moment_of
+from daemon.web.http.requests.parameters import moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.service.lookup import live_route, route_id
 from daemon.web.service.routes import route_healths

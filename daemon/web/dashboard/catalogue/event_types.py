@@ -14,9 +14,9 @@ from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import RouteStatus
 from daemon.core.webhook.payload import PayloadEvent, envelope
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import render
+from daemon.web.dashboard.html.text import excerpt_of, json_excerpt
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.text import excerpt_of, json_excerpt
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service.events.offered_types import offered

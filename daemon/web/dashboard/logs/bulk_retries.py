@@ -19,10 +19,10 @@ from daemon.commands import Conflict, Invalid, NotFound
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, request_id
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.logs import live, log_filter
 from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.service.deliveries import bulk_retries, resending

@@ -13,10 +13,10 @@ from daemon.core.events.event import FieldProblem
 from daemon.deliveries import DeliveryPage
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import new_form_id
+from daemon.web.dashboard.html.rendering import render
 from daemon.web.dashboard.logs import live, log_filter, route_lookup
 from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES

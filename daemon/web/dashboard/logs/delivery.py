@@ -13,10 +13,10 @@ from daemon.core.delivery.status import DeliveryStatus
 from daemon.deliveries import DeliveryDetail
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import new_form_id, request_id
+from daemon.web.dashboard.html.rendering import redirect, render
+from daemon.web.dashboard.html.text import in_merchants_words, whole_number
 from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.pages import context, page, wants_part
-from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import in_merchants_words, whole_number
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES

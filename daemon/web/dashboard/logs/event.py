@@ -10,10 +10,10 @@ from daemon import audit
 from daemon.audit import Explanation
 from daemon.core.events import trace_context
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import render
+from daemon.web.dashboard.html.text import Excerpt, json_excerpt, whole_number
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.text import Excerpt, json_excerpt, whole_number
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import lookup

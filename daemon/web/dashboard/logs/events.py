@@ -12,10 +12,10 @@ from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import ALL, RouteIndex
 from daemon.core.routing.route import Route
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.logs import log_filter, route_lookup
 from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.paging import EventPosition

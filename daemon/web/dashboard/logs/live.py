@@ -21,7 +21,7 @@ from daemon.deliveries import DeliveryFilter, DeliveryPage
 from daemon.pipeline.wakeup import Wakeup
 from daemon.web.access import auth
 from daemon.web.access.queries import query_database
-from daemon.web.dashboard.rendering import text_of
+from daemon.web.dashboard.html.rendering import text_of
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
 from eventstore.postgres.errors import StoreUnavailable

@@ -19,8 +19,8 @@ from daemon.deliveries import DeliveryFilter
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors
+from daemon.web.dashboard.html.text import parse_moment
 from daemon.web.dashboard.logs import route_lookup
-from daemon.web.dashboard.text import parse_moment
 from daemon.web.http.shapes import moment
 from daemon.web.service.events.offered_types import offered
 from eventstore.domain_events import catalogue

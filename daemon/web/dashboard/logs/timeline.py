@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from daemon.core.delivery.answer import Outcome
 from daemon.core.sentences.failures import FailureText, explain_error
 from daemon.deliveries import DeliveryDetail, SentRequest
-from daemon.web.dashboard.text import Excerpt, escaped_bytes, excerpt_of, json_excerpt
+from daemon.web.dashboard.html.text import Excerpt, escaped_bytes, excerpt_of, json_excerpt
 from daemon.web.service.deliveries import exchanges
 from daemon.web.service.deliveries.exchanges import KeptAnswer
 from eventstore.queries.deliveries.attempts import RecordedExchange

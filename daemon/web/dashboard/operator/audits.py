@@ -13,11 +13,12 @@ from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.core.routing.index import RouteIndex
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
-from daemon.web.dashboard import form_data, periods
+from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id
+from daemon.web.dashboard.html import periods
+from daemon.web.dashboard.html.rendering import redirect, render
+from daemon.web.dashboard.html.text import actor, moment_field
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import actor, moment_field
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem

@@ -13,14 +13,14 @@ from daemon.core.events.event import FieldProblem
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
+from daemon.web.dashboard.html.rendering import redirect, render
+from daemon.web.dashboard.html.text import whole_number
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import whole_number
 from daemon.web.forms import request_forms
 from daemon.web.forms.catalogue_forms import CatalogueForm
-from daemon.web.http import bodies
 from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 from daemon.web.http.services import SERVICES, Services
 from eventstore.domain_events import catalogue
 from eventstore.postgres.errors import VersionConflict

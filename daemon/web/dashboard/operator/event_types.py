@@ -17,8 +17,8 @@ from daemon.core.routing.route import RouteStatus
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service.events import catalogue_edits

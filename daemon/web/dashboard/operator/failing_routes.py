@@ -6,8 +6,8 @@ from aiohttp import web
 
 from daemon.commands import Invalid
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service.operator import failing

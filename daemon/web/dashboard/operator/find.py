@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service.operator import whereabouts

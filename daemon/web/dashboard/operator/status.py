@@ -10,8 +10,8 @@ from daemon import __version__
 from daemon.core import durations
 from daemon.core.routing.route import RouteStatus
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import render
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service.operator import failing, installation, status_warnings

@@ -16,8 +16,8 @@ from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES

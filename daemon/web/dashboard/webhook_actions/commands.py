@@ -27,8 +27,8 @@ from daemon.expressions.judging import FilterPlaces
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import lookup

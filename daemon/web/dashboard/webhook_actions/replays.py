@@ -16,11 +16,12 @@ from daemon.core.routing.route import Route
 from daemon.deliveries import replays
 from daemon.deliveries.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.access.queries import query_database
-from daemon.web.dashboard import form_data, pages, periods
+from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
+from daemon.web.dashboard.html import periods
+from daemon.web.dashboard.html.rendering import redirect, render
+from daemon.web.dashboard.html.text import actor, moment_field, parse_moment
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import actor, moment_field, parse_moment
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES

@@ -21,8 +21,8 @@ from daemon.deliveries.sample_events import MAX_TESTS
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors, read
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES

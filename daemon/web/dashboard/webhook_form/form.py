@@ -23,9 +23,9 @@ from daemon.deliveries import preview
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id
+from daemon.web.dashboard.html.rendering import redirect
+from daemon.web.dashboard.html.text import whole_number
 from daemon.web.dashboard.pages import context, page
-from daemon.web.dashboard.rendering import redirect
-from daemon.web.dashboard.text import whole_number
 from daemon.web.dashboard.webhook_form import form_fields, form_page, previews
 from daemon.web.dashboard.webhook_form.form_fields import RouteTexts, errors_in_order
 from daemon.web.dashboard.webhook_form.form_page import FormPage

@@ -15,7 +15,7 @@ from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem
 from daemon.core.routing.index import ALL, wider_patterns
 from daemon.core.routing.route import RouteConfig
 from daemon.web.dashboard.form_data import FormData, FormErrors
-from daemon.web.dashboard.text import in_merchants_words
+from daemon.web.dashboard.html.text import in_merchants_words
 from daemon.web.dashboard.webhook_form import header_lines, snapshot_lines
 from daemon.web.http.shapes import MASK
 

@@ -11,7 +11,7 @@ from daemon.core.routing.route import Route
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormData, FormErrors
-from daemon.web.dashboard.rendering import render
+from daemon.web.dashboard.html.rendering import render
 from daemon.web.dashboard.webhook_form import type_picker
 from daemon.web.dashboard.webhook_form.form_fields import LABELS, RouteTexts
 from daemon.web.dashboard.webhook_form.previews import PreviewView

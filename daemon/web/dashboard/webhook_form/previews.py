@@ -18,9 +18,9 @@ from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
+from daemon.web.dashboard.html.rendering import render
+from daemon.web.dashboard.html.text import in_merchants_words, pretty_json
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.text import in_merchants_words, pretty_json
 from daemon.web.dashboard.webhook_form import form_fields
 from daemon.web.dashboard.webhook_form.form_fields import LABELS, errors_in_order
 from daemon.web.http.endpoints import Access, RateLimit

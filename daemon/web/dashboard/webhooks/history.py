@@ -6,10 +6,10 @@ from aiohttp import web
 
 from daemon.core.routing.route import LifecycleEventType
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import render
+from daemon.web.dashboard.html.text import whole_number
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.text import whole_number
 from daemon.web.dashboard.webhooks import history_rows
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES

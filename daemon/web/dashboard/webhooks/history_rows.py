@@ -16,7 +16,7 @@ import orjson
 
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_from_body, config_to_body
-from daemon.web.dashboard.text import actor
+from daemon.web.dashboard.html.text import actor
 from eventstore.route_log.log import RouteEvent
 
 # Rows show only the beginning of longer values and lists.

@@ -7,8 +7,8 @@ from aiohttp import web
 from daemon.core.routing.route import RouteStatus
 from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
 from daemon.web.dashboard import pages
+from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.webhooks import snippets
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES

@@ -17,9 +17,9 @@ from daemon import receivers
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import redirect, render
+from daemon.web.dashboard.html.text import parse_moment, whole_number
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import parse_moment, whole_number
 from daemon.web.dashboard.webhooks import charts
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access

@@ -14,9 +14,9 @@ from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryFilter
 from daemon.receivers import RouteHealth
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.html.rendering import render
+from daemon.web.dashboard.html.text import parse_moment
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.text import parse_moment
 from daemon.web.dashboard.webhooks import charts, health_text, history_rows
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http.endpoints import Access

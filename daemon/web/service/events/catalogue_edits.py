@@ -17,8 +17,8 @@ from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, check
 from daemon.core.events.event import FieldProblem
 from daemon.web.forms import request_forms
 from daemon.web.forms.catalogue_forms import ExampleForm
-from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests import bodies
 from daemon.web.http.services import Services
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow

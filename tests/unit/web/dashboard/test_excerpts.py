@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from daemon.web.dashboard.text import excerpt_of, json_excerpt
+from daemon.web.dashboard.html.text import excerpt_of, json_excerpt
 
 
 @given(st.text(st.sampled_from('ab"<&é🙂\n')), st.integers(0, 60))

@@ -14,7 +14,7 @@ from daemon.core.routing.windows import Window
 from daemon.core.sentences.explanations import ExplainedDecision, ExplanationFacts, RouteChange, sentence
 from daemon.core.sentences.failures import explain_error
 from daemon.core.sentences.waiting import WaitingFacts
-from daemon.web.dashboard.text import in_merchants_words
+from daemon.web.dashboard.html.text import in_merchants_words
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
 ROUTE = Route(

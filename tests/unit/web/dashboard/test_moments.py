@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.text import moment_field, parse_moment
+from daemon.web.dashboard.html.text import moment_field, parse_moment
 
 MORNING = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.web.dashboard.text import whole_number
+from daemon.web.dashboard.html.text import whole_number
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("7", 7), ("007", 7), ("9" * 18, 10**18 - 1)])

@@ -13,7 +13,7 @@ import pytest
 from daemon import deliveries
 from daemon.core.delivery.answer import delivery_id
 from daemon.deliveries import listing, merge
-from daemon.web.dashboard import page_links
+from daemon.web.dashboard.html import page_links
 from daemon.web.dashboard.logs import live, route_lookup
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.core.delivery.answer import delivery_id
+from daemon.web.dashboard.html.text import in_merchants_words
 from daemon.web.dashboard.logs import event as screen
 from daemon.web.dashboard.logs import route_lookup
-from daemon.web.dashboard.text import in_merchants_words
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent

@@ -1,0 +1,1 @@
+"""Commands for auditors: rebuild, explain, audit, verify."""

@@ -1,0 +1,1 @@
+"""Commands about events: publish, the catalogue of their types, sources of them."""

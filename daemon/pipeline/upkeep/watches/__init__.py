@@ -1,0 +1,1 @@
+"""What is looked at again and again: the database's clock, the newest tick, the health of receivers."""

@@ -1,0 +1,1 @@
+"""Batches of messages: fetched, made into events, taken into the log."""

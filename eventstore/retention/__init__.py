@@ -1,0 +1,1 @@
+"""Retention: what is dropped when, and how a delivery ends whose event is dropped."""
