@@ -44,6 +44,7 @@ from daemon.expressions.messages import (
     SearchReply,
 )
 from daemon.runtime import program
+from daemon.runtime.tasks import to_its_end
 from daemon.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -218,14 +219,15 @@ class Evaluator:
             if is_ending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(EXIT_SECONDS):
-                        return await process.wait()
+                        await process.wait()
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             if process.stdin is not None:
                 process.stdin.close()
-        return await process.wait()
+            code = await to_its_end(process.wait())
+        return code
 
 
 async def _start() -> Process:

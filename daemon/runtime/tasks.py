@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+T = TypeVar("T")
 
 _TAKES_BACK = sys.version_info >= (3, 13)
 
@@ -44,6 +47,24 @@ class TaskGroup(asyncio.TaskGroup):
     def _has_asked(self) -> bool:
         """Whether the group cancelled the task that waits for it. The library keeps that to itself; a test holds it."""
         return bool(getattr(self, "_parent_cancel_requested", False))
+
+
+async def to_its_end(awaited: Coroutine[object, object, T]) -> T:
+    """Waits for what is about to end, such as a process that was killed, also if this task is cancelled meanwhile. Then
+    CancelledError is raised once it has ended.
+
+    Who clears up in a `finally` is cancelled there if another task of their group fails at that moment.
+    """
+    ending = asyncio.ensure_future(awaited)
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.wait([ending])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return ending.result()
 
 
 def _requests() -> int:

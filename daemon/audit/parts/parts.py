@@ -20,7 +20,7 @@ from daemon.audit.pages import SeqRange
 from daemon.audit.parts import part_messages
 from daemon.audit.parts.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReport
 from daemon.runtime import program
-from daemon.runtime.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup, to_its_end
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 
 # Fewer events are judged while another process starts, which takes a second of a core.
@@ -70,7 +70,7 @@ async def _work(orders: PartOrders, waiting: Iterator[tuple[int, SeqRange]], fou
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await to_its_end(process.wait())
 
 
 async def _start() -> Process:

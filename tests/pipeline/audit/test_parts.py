@@ -176,6 +176,33 @@ async def test_processes_end_when_the_audit_is_cancelled(database_url: str, monk
         assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
 
 
+async def test_a_process_has_ended_when_another_one_fails_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a process that was killed is cancelled then, since their group has failed."""
+    killed = await parts._start()
+    killed.kill()
+    wait, begun, gate, waits = Process.wait, asyncio.Event(), asyncio.Event(), iter(range(9))
+
+    async def started() -> Process:
+        return killed
+
+    async def gated(process: Process) -> int:
+        if next(waits) > 0:
+            begun.set()
+            await gate.wait()
+        return await wait(process)
+
+    monkeypatch.setattr(parts, "_start", started)
+    monkeypatch.setattr(Process, "wait", gated)
+    working = asyncio.ensure_future(parts._work(NOWHERE, iter([(0, SeqRange(after=0, upto=1))]), {}))
+    await begun.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    assert not working.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
 def test_the_command_line_says_that_a_process_failed(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemon.runtime.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup, to_its_end
 
 
 async def _fail() -> None:
@@ -99,3 +99,34 @@ async def test_a_deadline_around_a_group_that_fails_is_one() -> None:
             group.create_task(_stubborn())
     assert _requests() == 0
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("cancels", [1, 3])
+async def test_who_is_cancelled_while_something_ends_waits_for_the_end(cancels: int) -> None:
+    begun, gate, told = asyncio.Event(), asyncio.Event(), []
+
+    async def end() -> int:
+        begun.set()
+        await gate.wait()
+        told.append("ended")
+        return 9
+
+    task = asyncio.ensure_future(to_its_end(end()))
+    await begun.wait()
+    for _ in range(cancels):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert told == ["ended"]
+
+
+async def test_who_is_not_cancelled_gets_what_ended_or_its_failure() -> None:
+    async def nine() -> int:
+        return 9
+
+    assert await to_its_end(nine()) == 9
+    with pytest.raises(OSError):  # noqa: PT011 - any of _fail
+        await to_its_end(_fail())
