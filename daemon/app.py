@@ -341,6 +341,7 @@ async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:
         async with asyncio.timeout(READY_SECONDS):
             if await projection.lag():
                 reasons.append("the projection is not caught up")
+        reasons.extend(pipeline.stage_faults)
     except (StoreUnavailable, TimeoutError):
         reasons.append("the database does not answer")
     return reasons

@@ -6,7 +6,8 @@ Whoever waits for PostgreSQL says so, once: a stage that does would else look li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 import structlog
@@ -23,18 +24,46 @@ BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0)
 Loops = dict[str, Callable[[], Awaitable[None]]]
 
 
-async def run_forever(name: str, run_once: Callable[[], Awaitable[None]]) -> None:
+class Outages:
+    """Which stages wait for PostgreSQL, since when, and why. The log is told once that one waits, and once that it goes
+    on.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[float, str]] = {}
+
+    def failed(self, name: str, cause: str) -> None:
+        since, _ = self._waiting.get(name, (None, ""))
+        if since is None:
+            since = time.monotonic()
+            log.warning("database.unavailable", loop=name, cause=cause)
+        self._waiting[name] = since, cause
+
+    def answered(self, name: str) -> None:
+        if self._waiting.pop(name, None) is not None:
+            log.info("database.recovered", loop=name)
+
+    def longer_than(self, seconds: float, names: Collection[str]) -> list[str]:
+        """A sentence without a full stop for each of these stages that has waited for longer."""
+        now = time.monotonic()
+        return [
+            f"the {name} has had no answer from the database for {now - since:.0f} s: {cause}"
+            for name, (since, cause) in self._waiting.items()
+            if name in names and now - since > seconds
+        ]
+
+
+async def run_forever(name: str, run_once: Callable[[], Awaitable[None]], outages: Outages | None = None) -> None:
     """Takes turns until it is cancelled, with pauses while PostgreSQL is away. Any other failure is raised."""
+    outages = outages or Outages()
     failures = 0
     while True:
         try:
             await run_once()
-            if failures:
-                log.info("database.recovered", loop=name)
+            outages.answered(name)
             failures = 0
         except StoreUnavailable as error:
-            if failures == 0:
-                log.warning("database.unavailable", loop=name, cause=str(error))
+            outages.failed(name, str(error))
             await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
             failures += 1
 
@@ -44,22 +73,18 @@ class Patience:
     ask; and once that it does again.
     """
 
-    def __init__(self, name: str, *, pause_seconds: float) -> None:
+    def __init__(self, name: str, *, pause_seconds: float, outages: Outages | None = None) -> None:
         self._name = name
         self._pause_seconds = pause_seconds
-        self._is_told = False
+        self._outages = outages or Outages()
 
     async def until_answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         while True:
             try:
                 answer = await ask()
             except StoreUnavailable as error:
-                if not self._is_told:
-                    self._is_told = True
-                    log.warning("database.unavailable", loop=self._name, cause=str(error))
+                self._outages.failed(self._name, str(error))
                 await asyncio.sleep(self._pause_seconds)
             else:
-                if self._is_told:
-                    self._is_told = False
-                    log.info("database.recovered", loop=self._name)
+                self._outages.answered(self._name)
                 return answer

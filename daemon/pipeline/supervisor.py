@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -30,7 +30,7 @@ from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.known_log import KnownLog
-from daemon.pipeline.loops import BACKOFF_SECONDS, Loops, Patience, run_forever
+from daemon.pipeline.loops import BACKOFF_SECONDS, Loops, Outages, Patience, run_forever
 from daemon.pipeline.recording.attempt_log import AttemptLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lanes import Lanes, Scheduling
@@ -64,6 +64,10 @@ log = structlog.get_logger()
 # Beyond the timeout of the requests under way, for recording what they brought.
 DRAIN_GRACE_SECONDS = 4.0
 
+# A stage that waits for PostgreSQL for longer makes the process unready. Nothing is delivered without these.
+OUTAGE_SECONDS = 10.0
+_NEEDED = ("ticker", "tailer", "recorder", "leases", "projection")
+
 
 class Pipeline:
     """All stages of one process. `run` returns after `stop`, when everything under way is recorded. `feed` serves those
@@ -96,6 +100,7 @@ class Pipeline:
         self._settings = settings
         self._limits = limits
         self._stopping = Wakeup()
+        self._outages = Outages()
         index, keep = projection.index, keep or Keep()
 
         # What every stage stands on.
@@ -123,6 +128,7 @@ class Pipeline:
             known=known,
             timeout_seconds=settings.timeout_seconds,
             clock=clock,
+            outages=self._outages,
             tunables=tunables,
         )
         self._recorder.on_recorded.append(
@@ -259,6 +265,11 @@ class Pipeline:
         return None if rewritten is None else f"{rewritten}. Next: {rewritten.hint}"
 
     @property
+    def stage_faults(self) -> list[str]:
+        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences."""
+        return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)
+
+    @property
     def tick_age_seconds(self) -> float:
         """How long committed events have been waiting for a tick, 0 if none are."""
         return self._upkeep.tick_watch.age_seconds
@@ -295,13 +306,18 @@ class Pipeline:
             **self._upkeep.loops,
         }
         async with TaskGroup() as group:
-            taking_in = [group.create_task(run_forever(name, run_once)) for name, run_once in intake.items()]
+            taking_in = [
+                group.create_task(run_forever(name, run_once, self._outages)) for name, run_once in intake.items()
+            ]
             workers = [group.create_task(self._work()) for _ in range(self._limits.workers)]
-            others = [group.create_task(run_forever(name, run_once)) for name, run_once in rest.items()]
+            others = [group.create_task(self._repeat(name, run_once)) for name, run_once in rest.items()]
             await self._stopping.wait_set()
             await self._drain(taking_in, workers)
             for task in others:
                 task.cancel()
+
+    async def _repeat(self, name: str, run_once: Callable[[], Awaitable[None]]) -> None:
+        await run_forever(name, run_once, self._outages)
 
     async def _drain(self, intake: list[asyncio.Task[None]], workers: list[asyncio.Task[None]]) -> None:
         for task in intake:

@@ -18,7 +18,7 @@ from uuid import UUID
 from daemon.core.delivery.states.phases import DeliveryStep
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.known_log import KnownLog
-from daemon.pipeline.loops import Patience
+from daemon.pipeline.loops import Outages, Patience
 from daemon.pipeline.recording.late_outcomes import LateOutcomes
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, RouteAndSeq
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -89,6 +89,7 @@ class Recorder:
         known: KnownLog,
         timeout_seconds: float,
         clock: SteadyClock | None = None,
+        outages: Outages | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.on_recorded: list[OnRecorded] = []
@@ -104,7 +105,7 @@ class Recorder:
         self._flush_rows = tunables.flush_rows
         self._checkpoint_seconds = tunables.checkpoint_seconds
         self._clock = clock or SteadyClock(tunables)
-        self._patience = Patience("recorder", pause_seconds=_BACKOFF_SECONDS)
+        self._patience = Patience("recorder", pause_seconds=_BACKOFF_SECONDS, outages=outages)
         self._late = LateOutcomes(database, owner, self._clock)
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()

@@ -180,7 +180,12 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     await projection.catch_up()
     keychain = Keychain(database, Vault([b"k" * 32]))
     pipeline = SimpleNamespace(
-        is_stopping=False, log_fault=None, tick_age_seconds=0.0, clock_skew_seconds=0.0, clock_step_seconds=0.0
+        is_stopping=False,
+        log_fault=None,
+        stage_faults=[],
+        tick_age_seconds=0.0,
+        clock_skew_seconds=0.0,
+        clock_step_seconds=0.0,
     )
     hurried: list[None] = []
 

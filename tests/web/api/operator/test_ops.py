@@ -176,6 +176,15 @@ async def test_a_process_whose_route_log_was_rewritten_is_alive_and_not_ready(ap
     assert (await app.ask("GET", "/healthz")).status == 200
 
 
+async def test_a_process_is_not_ready_if_a_stage_gets_no_answer(app: App) -> None:
+    app.pipeline.stage_faults = ["the ticker has had no answer from the database for 12 s: permission denied"]
+
+    answer = await app.ask("GET", "/readyz")
+
+    assert (answer.status, answer.json["reasons"]) == (503, app.pipeline.stage_faults)
+    assert (await app.ask("GET", "/healthz")).status == 200
+
+
 @pytest.mark.parametrize(("seconds", "status"), [(9.9, 200), (10.1, 503)])
 async def test_a_process_is_not_ready_if_events_wait_ten_seconds_for_a_tick(
     app: App, seconds: float, status: int
