@@ -126,6 +126,13 @@ def test_every_package_with_rooms_has_a_contract_that_names_all_of_them() -> Non
     assert [contract["id"] for contract in contracts().values() if not contract["exhaustive"]] == []
 
 
+def test_no_room_has_more_than_nine_modules() -> None:
+    """One that grows is divided by subject, so that a look at a folder is enough."""
+    folders = {module for module in graph().modules if graph().find_children(module)}
+    modules = {each: {f"{each}.{name}" for name in rooms(each) - {"__main__"}} - folders for each in folders}
+    assert {each: len(found) for each, found in modules.items() if len(found) > 9} == {}
+
+
 def test_a_public_type_has_a_name_of_its_own() -> None:
     places = defaultdict(list)
     for name, place in public_types():
