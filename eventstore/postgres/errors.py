@@ -11,7 +11,7 @@
     │       └── EmbeddedMisconfigured  not as configured or installed: trying again changes nothing
     ├── MalformedUrl             the database URL cannot be parsed
     ├── SchemaMismatch           this version cannot work with the schema or the cluster of the database
-    ├── UnsafeServer             the server is too old, or would lose acknowledged writes in a crash
+    ├── UnsafeServer             the server is too old, or not one that keeps every text and every write
     ├── VersionConflict          another command changed this route or the catalogue first
     ├── RequestReused            the request id was used by an earlier command
     ├── ReplayRunning            the route has a replay that is still running
@@ -86,7 +86,7 @@ class SchemaMismatch(StoreError):
 
 
 class UnsafeServer(StoreError):
-    """The server is too old, or would lose acknowledged writes in a crash."""
+    """The server is too old, keeps not every text, or would lose acknowledged writes in a crash."""
 
 
 class VersionConflict(StoreError):

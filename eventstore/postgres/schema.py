@@ -18,7 +18,7 @@ from pathlib import Path
 import asyncpg
 
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable
+from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable, UnsafeServer
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
 VERSION = 6
@@ -212,7 +212,7 @@ async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:
     """The hash chain counts bytes of UTF-8, and events may contain any character."""
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
-        raise SchemaMismatch(
+        raise UnsafeServer(
             f"the database has the encoding {encoding}, and Hookledger needs UTF8",
             hint="create it with createdb --template=template0 --encoding=UTF8",
         )

@@ -12,7 +12,7 @@ import pytest_asyncio
 from eventstore import domain_events
 from eventstore.postgres import lineage, schema, schema_lines
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import AccessRefused, SchemaMismatch
+from eventstore.postgres.errors import AccessRefused, SchemaMismatch, UnsafeServer
 from eventstore.retention import retention
 from tests.support.postgres.queries import Connect
 from tests.support.postgres.schema_lines import describe
@@ -99,7 +99,7 @@ async def test_a_database_that_is_not_in_utf8_is_refused(postgres_url: str) -> N
     try:
         database = Database(urlsplit(postgres_url)._replace(path=f"/{name}").geturl(), pool_size=1)
         await database.open()
-        with pytest.raises(SchemaMismatch, match="LATIN1"):
+        with pytest.raises(UnsafeServer, match="LATIN1"):
             await schema.migrate(database)
         await database.close()
     finally:
