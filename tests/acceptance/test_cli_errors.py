@@ -80,7 +80,7 @@ def test_all_that_is_wrong_with_a_route_is_said_at_once(hookledger: CommandLine)
     given = ("--tenant", "acme", "--name", " ", "--target-url", "https://127.0.0.1/", "-e", "*", "--filter", "][")
     ended = hookledger("routes", "create", *given, code=2)
     fields = [line.removeprefix("error: ").split(":")[0] for line in ended.err.splitlines()]
-    assert fields == ["name", "target_url", "payload.filter"]
+    assert fields == ["--name", "--target-url", "--filter"]
 
 
 def test_an_unknown_configuration_key_is_78_with_what_was_meant(without_database: CommandLine, tmp_path: Path) -> None:

@@ -143,8 +143,31 @@ def test_a_hint_about_the_target_is_given_only_if_that_is_what_is_wrong(hookledg
     }
     given = ("--name", "x", "--target-url", "http://127.0.0.1:9000/", "-e", "*")
     refused = hookledger("routes", "create", "--tenant", "a b", *given, code=2).err
-    assert "tenant: " in refused
+    assert "error: --tenant: " in refused
     assert "--dev" not in refused
+
+
+def test_what_is_wrong_with_a_value_names_its_option(hookledger: CommandLine) -> None:
+    url, types = ("--target-url", "https://shop.example/"), ("-e", "order.create")
+    create = ("routes", "create", "--tenant", "acme")
+    for given, wrong in (
+        (("--name", " ", *url, *types), ["--name: is empty"]),
+        (("--name", "x", "--target-url", "ftp://shop.example", *types), ["--target-url: The URL does not begin"]),
+        (("--name", "x", *url, "-e", "nope", "--rate-limit", "0"), ["--rate-limit: must be", "--event-type: 'nope'"]),
+        (("--name", "x", *url, *types, "--header", "Host: x"), ["--header Host: this header is"]),
+        (("--name", "x", *url, *types, "--filter", "a["), ["--filter: is no JMESPath"]),
+        (("--name", "x", *url, *types, "--transform", "a["), ["--transform: is no JMESPath"]),
+        (("--name", "x", *url, *types, "--verification-key", "short"), ["--verification-key: has 5 characters"]),
+    ):
+        lines = hookledger(*create, *given, code=2).err.splitlines()
+        assert [line[: len(f"error: {start}")] for line, start in zip(lines, wrong, strict=False)] == [
+            f"error: {start}" for start in wrong
+        ]
+    route = hookledger.create_route()
+    assert "error: --name: is empty" in hookledger("routes", "edit", route["id"], "--name", " ", code=2).err
+    refused = hookledger("routes", "rotate-key", route["id"], "--verification-key", "short", code=2).err
+    assert "error: --verification-key: has 5 characters" in refused
+    assert "error: --event-type: " in hookledger("routes", "test", route["id"], "-e", "no.such", code=2).err
 
 
 def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:

@@ -20,7 +20,15 @@ from daemon import route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_USAGE, CliError
 from daemon.cli.routes import view
-from daemon.cli.routes.options import RouteValues, brought_key, changes_of, draft_of, key_options, route_values
+from daemon.cli.routes.options import (
+    RouteValues,
+    brought_key,
+    changes_of,
+    draft_of,
+    key_options,
+    named_as_options,
+    route_values,
+)
 from daemon.cli.store import (
     command_context,
     config_option,
@@ -157,7 +165,7 @@ def create(
 
     async def work(database: Database) -> tuple[Route, str]:
         commands = await open_commands(config, database)
-        with _naming_dev(values["target_url"], dev=dev):
+        with named_as_options(), _naming_dev(values["target_url"], dev=dev):
             result = await commands.create(tenant, draft, command_context(reason))
         return result.route, await commands.reveal_key(tenant, result.route.id)
 
@@ -266,7 +274,8 @@ def test(
 
     async def work(database: Database) -> list[SentTest]:
         route = await _find(database, route_id, tenant)
-        return await sample_events.send(database, route, list(event_types) or None)
+        with named_as_options():
+            return await sample_events.send(database, route, list(event_types) or None)
 
     sent = with_store(settings(config_file), work)
     if as_json:
@@ -315,7 +324,8 @@ def _execute(
         route = await _find(database, target["route_id"], target["tenant"])
         commands = await open_commands(config, database)
         version = route.version if at_read_version and target["if_version"] is None else target["if_version"]
-        result = await change(commands, route, command_context(target["reason"], if_version=version))
+        with named_as_options():
+            result = await change(commands, route, command_context(target["reason"], if_version=version))
         return result, await commands.reveal_key(route.tenant, route.id) if reveal else None
 
     result, key = with_store(config, work)
@@ -334,7 +344,8 @@ def _naming_dev(target_url: str | None, *, dev: bool) -> Iterator[None]:
         if dev or target_url is None or not is_about_target or not _is_on_this_machine(target_url):
             raise
         hint = "--dev, for a receiver on this machine: the daemon needs it too then"
-        raise CliError(str(error), hint=hint, code=EXIT_USAGE) from error
+        problem = f"--target-url: {error.problems[0].message}"
+        raise CliError(problem, hint=hint, code=EXIT_USAGE) from error
 
 
 def _is_on_this_machine(target_url: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TextIO, TypedDict, TypeVar
 
 import click
 
 from daemon.cli.console import parsing
+from daemon.commands import Invalid
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.routing.route import PayloadOptions, Route
 
@@ -52,6 +54,40 @@ _OPTIONS = (
     click.option("--ordered/--unordered", default=None, help="Send one after the other, in order."),
     click.option("--rate-limit", metavar="N", help="Requests per second at most, like 5 or 0.5; none."),
 )
+
+
+# The field of a problem, as the API has it → the option that gave the value.
+_OPTION_OF_FIELD = {
+    "tenant": "--tenant",
+    "name": "--name",
+    "target_url": "--target-url",
+    "event_types": "--event-type",
+    "headers": "--header",
+    "payload.snapshot": "--snapshot",
+    "payload.filter": "--filter",
+    "payload.transform": "--transform",
+    "ordered": "--ordered",
+    "rate_limit_per_second": "--rate-limit",
+    "verification_key": "--verification-key",
+    "reason": "--reason",
+}
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Names options in what is wrong with values, instead of the fields of the API: headers.Host is --header Host."""
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid(tuple(replace(problem, field=_option_of(problem.field)) for problem in error.problems)) from error
+
+
+def _option_of(field: str) -> str:
+    for name, option in _OPTION_OF_FIELD.items():
+        if field == name or field.startswith(f"{name}."):
+            inside = field.removeprefix(name).removeprefix(".")  # a header, an entity, or a place in a list
+            return option if inside.isdigit() else f"{option} {inside}".rstrip()
+    return field
 
 
 def key_options(command: F) -> F:
