@@ -458,7 +458,7 @@ END $$;
 -- fewer than 32; else null. Its commit is flushed like any other: a tick that a daemon has read must not be lost in a
 -- crash of the server and be made again with another snapshot.
 -- With `own`, the transaction of the caller, which has published, the tick shows what that has published too: both become
--- visible, durable or undone together. Whoever publishes must not be held up by a tick: if somebody else keeps the lock
+-- visible, durable or undone together. A publisher must not be held up by a tick: if somebody else keeps the lock
 -- for longer than the commit of a tick takes, there is none.
 CREATE FUNCTION hookledger.next_tick(own xid8, OUT made bigint, OUT events hookledger.domain_event[]) LANGUAGE plpgsql AS $$
 DECLARE
@@ -781,7 +781,7 @@ CREATE INDEX parked_route_idx ON hookledger.parked (route_id, last_time);
 CREATE INDEX parked_span_idx ON hookledger.parked USING gist (tstzrange(first_time, last_time, '[]'));
 
 -- A route with too many parked deliveries to list: all its deliveries of ticks from from_tick on are parked, and are
--- found by deciding these ticks again. Of from_tick itself, which may be written out in parts, only those with a seq of
+-- found by deciding these ticks again. In from_tick itself, which may be written out in parts, only those with a seq of
 -- at least from_seq. `pairs` is their number.
 CREATE TABLE hookledger.parked_range (
     route_id  uuid     NOT NULL,

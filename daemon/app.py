@@ -63,7 +63,7 @@ from eventstore.postgres.errors import StoreUnavailable
 log = structlog.get_logger()
 
 READY_SECONDS = 1.0
-# Of clients of the ops listener, beside those of the main one: what watches us must get in when all others do not.
+# For clients of the ops listener, beside those of the main one: monitoring must get in when all others do not.
 OPS_CONNECTIONS = 32
 # Beside the connections of a source to its brokers: to the coordinator of its group, and while one is made anew.
 FILES_OF_SOURCE = 2

@@ -37,7 +37,7 @@ MESSAGES_REFUSED = "hookledger.messages_refused"
 SOURCE_STOPPED = "hookledger.source_stopped"
 
 
-# Of the webhooks of a tenant, and of the installation.
+# About the webhooks of a tenant, and about the installation.
 OF_WEBHOOKS = frozenset((WEBHOOK_FAILING, WEBHOOK_RECOVERED, WEBHOOK_DISABLED, DELIVERY_FAILED))
 OF_INSTALLATION = frozenset((SEALED, DAEMON_JOINED, DAEMON_LOST, MESSAGES_REFUSED, SOURCE_STOPPED))
 OPERATIONAL = OF_WEBHOOKS | OF_INSTALLATION

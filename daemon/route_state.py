@@ -1,7 +1,7 @@
 """The route log folded into routes: one route, or all of them, now or at an earlier time.
 
 Every reader of the log folds it with the same `evolve` of the core: commands, the live projection, rebuilds and
-explanations. A row that no command can have written raises ChainBroken, whoever reads it. `rebuild` also verifies the
+explanations. A row that no command can have written raises ChainBroken for every reader. `rebuild` also verifies the
 hash chain, and computes the digest by which projections are compared.
 """
 

@@ -76,7 +76,7 @@ async def explain(
 ) -> list[Explanation]:
     """Explains an event for every route of its tenant: whether it was due, and what became of the delivery.
 
-    Of several events with that id, which are days apart, it is the newest, or the one recorded at `recorded_at`.
+    If several events have that id, which are days apart, it is the newest, or the one recorded at `recorded_at`.
 
     `route_id` restricts this to one route, `part` to a slice of the routes in order of creation. With a `live`
     projection the log need not be read, provided that the projection is at least as new as the event's tick. `places`

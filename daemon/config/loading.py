@@ -54,7 +54,7 @@ def load(
     for_daemon: bool = False,
 ) -> Config:
     """The configuration from file, environment and command line; each overrides the one before. `for_daemon` checks
-    also whether this user may write what a daemon writes: whoever runs another command need not be the daemon's user.
+    also whether this user may write what a daemon writes. Other commands may be run by another user than the daemon's.
 
     Raises ConfigError with every problem of all three.
     """

@@ -43,7 +43,7 @@ _ORIGIN: Final = re.compile(
 )
 _TOPIC: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}")
 _GROUP: Final = re.compile(r"[!-~]{1,249}")
-# Of its path every link is made and every redirect.
+# Every link and every redirect begins with its path.
 _PUBLIC_URL: Final = re.compile(r"[A-Za-z0-9\-._~:/\[\]@!$&()*+,;=%]+")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 

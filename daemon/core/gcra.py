@@ -73,7 +73,7 @@ class Allowance:
 
 
 class Arrivals:
-    """The state of allowances by key. Of more than `max_keys` keys the one that was used longest ago is forgotten."""
+    """The state of allowances by key. Beyond `max_keys` keys the least recently used one is forgotten."""
 
     __slots__ = ("_arrivals", "_max_keys")
 

@@ -254,7 +254,7 @@ class Keychain:
 
     @property
     def vault(self) -> Vault:
-        """What the secrets are sealed under, for whoever looks at all that are stored."""
+        """What the secrets are sealed under, for a caller that looks at all that are stored."""
         return self._vault
 
     @property

@@ -29,7 +29,7 @@ from eventstore.queries.events import field_search, listing
 from eventstore.queries.events.field_search import SearchBounds
 from eventstore.queries.events.listing import LoggedEvent
 
-# After this time a page that is not full ends early. Not sooner: whoever gets an empty page takes it for an answer.
+# After this time a page that is not full ends early. Not sooner: people take an empty page for an answer.
 PAGE_SECONDS = 1.0
 
 # So many deliveries are summarised by one query.

@@ -28,8 +28,8 @@ from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.queries.deliveries.attempts import RecordedExchange
 
-# Of one delivery, which may be sent again for weeks while its route is edited: each body may take a tenth of a second,
-# and as many bytes as an event.
+# Bodies of one delivery, which may be sent again for weeks while its route is edited: each may take a tenth of a
+# second, and as many bytes as an event.
 MAX_BODIES = 10
 
 

@@ -1,8 +1,8 @@
 """The daemon's side of the evaluation process: jobs wait here, tenants take turns, and the process is kept alive.
 
 The one thing to know: the result of a job does not depend on the process, so a job whose process died, or answered
-something that is no answer, is given to the next one. Nothing else is ever done about a death: whoever waits for the
-result waits a little longer. Only a message of a source, which may be far larger than an event, is refused after some
+something that is no answer, is given to the next one. Nothing else is ever done about a death: the caller
+waits a little longer. Only a message of a source, which may be far larger than an event, is refused after some
 deaths: it decides nothing, and is kept. The process is started for the first job and ended when there was none for a
 while. One that says that it is of another version than this daemon (daemon.runtime.program) has taken no job: all of
 them wait until the daemon is restarted.
@@ -57,7 +57,7 @@ MESSAGE_ATTEMPTS = 2
 MESSAGE_SECONDS = 30.0
 # After a death, lest a machine without memory starts processes all the time.
 PAUSE_SECONDS = 0.5
-# After one of another version, which a restart of the daemon ends, or whoever puts its files back.
+# After one of another version. A restart of the daemon ends that, or the return of its former files.
 OTHER_VERSION_PAUSE_SECONDS = 10.0
 # From the end of its output to that of the process.
 EXIT_SECONDS = 1.0

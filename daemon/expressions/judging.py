@@ -1,4 +1,4 @@
-"""Judges an event for routes again, by the two logs: for whoever reads what was decided, or finds it out anew.
+"""Judges an event for routes again, by the two logs: for callers that read what was decided, or decide it anew.
 
 Filters get an allowance here, as in the live decision: what takes more is evaluated by the process for that, so that
 the event loop is left to others. The result is the same (daemon.core.webhook.expression).
@@ -39,8 +39,8 @@ class JudgedEvent(Protocol):
 class FilterPlaces:
     """Where filters are evaluated: here within `allowance`, a new one for each event, and beyond it by the evaluator.
 
-    Whoever answers a request has `patience_seconds`, and a turn of their own: they wait for other requests of the
-    tenant, and not for its deliveries. None waits.
+    A request has `patience_seconds` and a turn of its own: it waits for other requests of the tenant, and not for its
+    deliveries. None waits.
     """
 
     evaluator: Evaluator
@@ -71,7 +71,8 @@ class EventJudge:
     """Judges one event for any number of routes of its tenant; each filter is evaluated once.
 
     `read` returns the event with its payload, None if it is not kept any more: then no filter lets it through. It is
-    called when the first filter asks. Without `places` all is evaluated here, for whoever has no event loop to share.
+    called when the first filter asks. Without `places` all is evaluated here, for a caller without an event loop to
+    share.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadEvent
 
 LENGTHS = struct.Struct(">II")
-# Of either part of a reply. A text that is rendered or mapped has 64 MiB at most.
+# Either part of a reply. A text that is rendered or mapped has 64 MiB at most.
 MAX_REPLY_BYTES = 128 << 20
 
 

@@ -74,7 +74,7 @@ def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
 
 
 def answer(job: EvaluationJob) -> EvaluationReply:
-    """The reply to a job. Of many filters it has only the first ones, see TURN_STEPS."""
+    """The reply to a job. If there are many filters, it has only the first ones, see TURN_STEPS."""
     started = time.perf_counter()
     match job:
         case FilterJob():

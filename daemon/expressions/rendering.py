@@ -1,4 +1,4 @@
-"""Bodies of webhooks for whoever answers a request: with cheap expressions here, with heavy ones by the evaluator.
+"""Bodies of webhooks for an answer to a request: with cheap expressions here, with heavy ones by the evaluator.
 
 A thread would not do: it shares the interpreter's lock with the event loop, which would wait 5 ms for each turn.
 """

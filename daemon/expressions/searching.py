@@ -1,4 +1,4 @@
-"""Looks into the data of events for a field, for whoever answers a request: a little of it here, much by the evaluator.
+"""Looks into the data of events for a field, to answer a request: a little of it here, much by the evaluator.
 
 Parsing holds the interpreter's lock, so a thread would hold up the event loop.
 """
@@ -12,7 +12,7 @@ from daemon.core.events.field_condition import FieldCondition
 from daemon.core.webhook.payload import MAX_DOCUMENT_BYTES
 from daemon.expressions.judging import FilterPlaces
 
-# Of one turn. A payload of this length that consists of numbers takes 50 ms.
+# What one turn looks through. A payload of this length that consists of numbers takes 50 ms.
 TURN_BYTES = 256 << 10
 
 
@@ -29,7 +29,7 @@ async def fitting(
             fits += map(condition.holds, turn)
             await asyncio.sleep(0)
         return fits
-    async with places.waiting():  # for all turns together: whoever asks may hold a place that others wait for
+    async with places.waiting():  # for all turns together: the caller may hold a place that others wait for
         for turn in _turns(payloads):
             fits += await places.evaluator.fitting(places.turn(tenant), turn, condition)
     return fits

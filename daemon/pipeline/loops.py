@@ -1,6 +1,6 @@
 """Loops: what a stage does again and again, also through times without PostgreSQL.
 
-Whoever waits for PostgreSQL says so, once: a stage that does would else look like one that has nothing to do.
+A stage that waits for PostgreSQL says so, once. It would else look like one that has nothing to do.
 """
 
 from __future__ import annotations

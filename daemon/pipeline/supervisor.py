@@ -71,8 +71,8 @@ _NEEDED = ("ticker", "tailer", "recorder", "leases", "projection")
 
 class Pipeline:
     """All stages of one process. `run` returns after `stop`, when everything under way is recorded. `feed` serves those
-    who follow events beside it, and `tracing` takes a span of each attempt. Of the attempts that succeed
-    `success_lines_per_second` have a line in the log.
+    who follow events beside it, and `tracing` takes a span of each attempt. `success_lines_per_second`
+    attempts that succeed have a line in the log.
     """
 
     def __init__(  # noqa: PLR0913 - everything that the stages are built of

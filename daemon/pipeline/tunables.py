@@ -31,7 +31,7 @@ class Tunables:
     least_shard_part: float = 0.125
     # A tenant that has most of a shard which is left behind, and full, for so long is set aside: its events are read
     # apart from those of its shard. So many tenants at a time; and a shard that is so many pairs ahead of one of them
-    # waits, since whoever takes it over reads what it has decided meanwhile again.
+    # waits, since its next owner reads again what was decided meanwhile.
     aside_seconds: float = 1.0
     aside_tenants: int = 8
     ahead_pairs: int = 50_000
@@ -44,7 +44,7 @@ class Tunables:
     # that takes more is decided later by a process of its own, and so are the events of its tenant that come after it.
     loop_steps: int = 2000
     loop_document_bytes: int = 32 * 1024
-    # Whoever judges an event or renders a body to answer a request waits so long for that process.
+    # A request for which an event is judged or a body rendered waits so long for that process.
     judge_seconds: float = 10.0
     # So many tenants have an event decided in that process at a time. They take turns there.
     deferring_tenants: int = 8
@@ -65,7 +65,7 @@ class Tunables:
     # one route in memory serves nobody: it is parked, and memory is left to the others.
     max_queued_seconds: float = 2.0
     lane_queue: int = 500
-    # Of a lane whose rate was not measured yet.
+    # A lane whose rate was not measured yet.
     unmeasured_lane_queue: int = 2000
     # A parking lane with fewer deliveries in memory has room for the next chunk.
     low_water: int = 100
@@ -73,7 +73,7 @@ class Tunables:
     # after the second: the longest pause of a retry is shorter, so that failures of a quiet route still add up.
     idle_lane_seconds: float = 300.0
     learned_lane_seconds: float = 7200.0
-    # Of a lane with so many parked deliveries the rest is a range of ticks instead of a list (backlog.ranges).
+    # Once a lane has so many parked deliveries, the rest is a range of ticks instead of a list (backlog.ranges).
     range_pairs: int = 100_000
 
     # Parking: daemon/pipeline/backlog/parking.
@@ -99,14 +99,14 @@ class Tunables:
     expand_ticks: int = 100
     # No event is decided after this time, which filters may take.
     expand_seconds: float = 0.25
-    # Of so many routes it is kept how large the tick is that is being written out.
+    # For so many routes the size of the tick that is being written out is kept.
     open_cuts: int = 1000
     # A range is written out so long before retention drops the events that it is decided from.
     range_spare_time: timedelta = timedelta(days=1)
 
     # Retries: daemon/pipeline/backlog/retrier.
     #
-    # Whoever writes an earlier retry says so; this is for one that was not heard of. The second one while none waits,
+    # The writer of an earlier retry says so; this is for one that was not heard of. The second one while none waits,
     # and this process has recorded nothing since.
     retry_poll_seconds: float = 2.0
     retry_empty_seconds: float = 10.0
@@ -117,8 +117,8 @@ class Tunables:
     # are ordered; but of each ordered route the first one. Not more bytes than `max_bytes` either, but for one of each
     # route.
     retry_held_limit: int = 4000
-    # Of a route with a rate no more than it may send in this time, which is longer than until the next look; and so of
-    # what is parked.
+    # A route with a rate has no more in memory than it may send in this time, which is longer than until the next look;
+    # the same holds for what is parked.
     paced_seconds: float = 4.0
 
     # Replays: daemon/pipeline/backlog/replayer.

@@ -1,7 +1,7 @@
 """Which version runs, and which one is installed: an upgrade in place replaces the files of a running daemon.
 
 The one thing to know: a process goes on by the modules that it has imported, and a process that it starts later imports
-what is there by then. What the two tell each other is of one version. So whoever starts one (a worker, the evaluation
+what is there by then. What the two tell each other is of one version. So the parent of one (a worker, the evaluation
 process, one of several processes of an audit) tells it its own version, and it ends with OTHER_VERSION if its own is
 another, before it has read anything. Nor is a configuration applied by a daemon whose files were replaced: what begins
 anew then reads files, those of the schema among them. Only a restart helps, and only its operator knows when.

@@ -77,7 +77,7 @@ class QueuedStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Does nothing: whoever writes never waits. `drain` is for the end of a process."""
+        """Does nothing: a writer never waits. `drain` is for the end of a process."""
 
     def writable(self) -> bool:
         return True

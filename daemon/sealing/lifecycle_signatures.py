@@ -1,7 +1,7 @@
 """The route log as the seals need it: whole, each event signed by us, and which routes are deleted.
 
-Whoever appends to the log without our key is told by their signature, or by none. The first signature vouches for all
-before it: it is of the first event that a version with signatures appended.
+A row that was appended without our key is told by its signature, or by the lack of one. The first signature vouches for
+all before it: it is of the first event that a version with signatures appended.
 """
 
 from __future__ import annotations

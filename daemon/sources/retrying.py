@@ -1,7 +1,7 @@
 """Taking refused messages again, once whatever was wrong with the mapping or the catalogue is mended.
 
 Only their places and beginnings are kept, so they are read from Kafka once more. Each is settled by itself, and at most
-once, whoever else does the same.
+once, also if somebody else does the same.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from daemon.web.http.listeners import Listener, Listeners
 
 READY = b"ready\n"
 _REFUSED = b"refused "
-# Of what a worker says: the parent reads lines of 64 KiB, and a pipe takes no more at once.
+# What a worker says: the parent reads lines of 64 KiB, and a pipe takes no more at once.
 MAX_REFUSAL_CHARACTERS = 4000
 
 _LENGTH_BYTES = 4

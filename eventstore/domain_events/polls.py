@@ -1,6 +1,6 @@
 """Polls: one question makes the next tick, brings its events, and tells how far both logs have come.
 
-Whoever publishes can ask it in the transaction that publishes (`publish`): what was published and its tick become
+A publisher can ask it in its own transaction (`publish`): what was published and its tick become
 visible together, durable together, by one flush of the disk, in one round trip. So an event that is published alone is
 read in the moment in which it is acknowledged.
 

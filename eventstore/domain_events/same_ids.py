@@ -9,7 +9,7 @@ from asyncpg.pool import PoolConnectionProxy
 from eventstore.postgres.connect import Database
 
 READ_SECONDS = 1.0
-# Of so many events at a time, each with a context that is no longer: the attributes of a CloudEvent are a few hundred
+# So many events at a time, each with a context that is no longer: the attributes of a CloudEvent are a few hundred
 # bytes. A longer one is not looked at.
 PAGE_EVENTS = 100
 MAX_CONTEXT_BYTES = 16_384

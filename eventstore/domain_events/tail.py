@@ -10,7 +10,7 @@ cut, after an outage or an import, is walked along the primary key once it is me
 length and not its length times its pages. A long transaction may have left a few rows far below the others, among many
 rows of other cuts. Those are read by transaction id.
 
-Whoever needs no payloads, and stops within a cut to go on later, reads it by a `LeanCut`.
+A reader that needs no payloads, and stops within a cut to go on later, uses a `LeanCut`.
 
 The cuts from before a dump was restored cannot be found by their snapshots (eventstore/postgres/lineage.py). Their
 snapshots are blank, and each of their events has the number of the tick that had read it.
@@ -202,7 +202,7 @@ async def read_cut(
     With `from_seq` only those from that seq on; those of the tenants in `without` are left out. A page has `page_bytes`
     at most, PAGE_BYTES by default, or one event; or as few events as are read without knowing their size.
 
-    Of a large cut the next page is read while the consumer works on one. No connection is held beyond that, so a slow
+    The next page of a large cut is read while the consumer works on one. No connection is held beyond that, so a slow
     consumer costs the database nothing.
     """
     if tick.snap == EMPTY_SNAP:

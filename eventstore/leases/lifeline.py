@@ -2,8 +2,8 @@
 
 A process keeps one session of PostgreSQL open for as long as it lives, its *lifeline* (the one that listens), and its
 row in `process` names it: the backend's pid and start, which together never come again. When the process dies, the
-kernel closes its sockets and PostgreSQL ends the session within milliseconds. Whoever sees that a session is gone that
-a row names may `bury` the process: its leases are freed at once, as if it had left.
+kernel closes its sockets and PostgreSQL ends the session within milliseconds. A process that sees such a
+session gone may `bury` the process that the row belongs to: its leases are freed at once, as if it had left.
 
 A living process can lose its lifeline too: somebody terminates the session, a connection breaks, PostgreSQL restarts.
 It must not be buried while it may send. So it sends by a *permit*, which each answer on its lifeline renews for

@@ -44,7 +44,7 @@ LIMIT_SECONDS = 5.0
 # executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses
 # no index.
 # The last six: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
-# an audit, a policy hide rows from whoever asks, or a text mean something else: without strings as the standard has
+# an audit, a policy hide rows from the reader, or a text mean something else: without strings as the standard has
 # them, a backslash in a literal of a statement, or of a function that it calls. So names are those of PostgreSQL, and a
 # statement to which a policy applies fails.
 SERVER_SETTINGS = {

@@ -1,6 +1,6 @@
 """Connections for queries of many parties, of which none may take all: a bounded number at once for each, and in all.
 
-A party is whoever has a claim of their own, for instance a tenant. Who gets no place within PATIENCE_SECONDS is refused
+A party has a claim of its own; a tenant is one. A query that gets no place within PATIENCE_SECONDS is refused
 with Saturated, so that a crowd of slow queries is told at once instead of queueing up behind itself. The database is
 one that limits statements: a server does not notice that a client has given up, and what was abandoned would keep it
 busy beyond the number of places.

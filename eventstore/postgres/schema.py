@@ -122,7 +122,7 @@ async def _step(database: Database, version: int) -> None:
                 f"daemons of the older version are running: {', '.join(running)}",
                 hint="stop every daemon, then start the new ones",
             )
-        # Not for ever: whoever writes events waits behind a step that waits for a table.
+        # Not for ever: writers of events wait behind a step that waits for a table.
         await connection.execute(f"SET LOCAL lock_timeout = '{_STEP_LOCK_SECONDS}s'")
         try:
             await connection.execute(_text(_migrations()[version].name))

@@ -1,4 +1,4 @@
-"""Whether the schema is that of this version: what stands between the rows and whoever reads or writes them.
+"""Whether the schema is that of this version: what stands between the rows and those who read or write them.
 
 A view in place of a table, a policy, a rule, a child table, a trigger or another function can show an audit other rows
 than those that are stored, or store other ones than were sent. `expected_schema.txt` has a line for each part of a

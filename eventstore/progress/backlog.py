@@ -208,7 +208,7 @@ async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID,
 
 
 async def failing(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
-    """Of each of these routes the positions of its deliveries that have a row in `retry`, but for test events."""
+    """For each of these routes the positions of its deliveries that have a row in `retry`, but for test events."""
     found: dict[UUID, set[LogPosition]] = {route_id: set() for route_id in route_ids}
     async with database.connection() as connection:
         rows = await connection.fetch(_FAILING, list(route_ids))

@@ -2,7 +2,7 @@
 
 The one thing to know: the position moves in the transaction that stores the events, and only from where the caller
 believes it to be. So each message is taken once, by whichever process, whatever else believes to own the partition.
-Whoever finds that the position is another one reads it and goes on from there.
+A process that finds another position there reads it and goes on from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eventstore.domain_events import same_ids
 from eventstore.domain_events.events import NewEvent, despite_deadlocks, publish_within
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
 
-# Of the key and the value of a refused message so much is kept.
+# So much of the key and the value of a refused message is kept.
 BEGINNING_BYTES = 256
 MAX_REASON_CHARACTERS = 1000
 

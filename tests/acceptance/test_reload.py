@@ -139,7 +139,7 @@ async def test_what_only_a_start_would_find_is_refused_too(hookledger: CommandLi
 
 
 @IN_ONE_PROCESS_AND_IN_TWO
-async def test_whoever_asks_during_reloads_is_answered_by_one_that_is_ready(
+async def test_a_request_during_reloads_is_answered_by_one_that_is_ready(
     hookledger: CommandLine, file: Path, workers: str
 ) -> None:
     async with running(hookledger, "--workers", workers) as daemon:

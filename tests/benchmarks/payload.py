@@ -17,7 +17,7 @@ from tests.benchmarks.workload import workload
 ROUTES = 16
 KILOBYTES = (0.5, 5, 50, 250)
 
-# Of each size as many events as have so many bytes together, but not more than MOST_EVENTS.
+# For each size as many events as have so many bytes together, but not more than MOST_EVENTS.
 BYTES = 200_000_000
 QUICK_BYTES = 5_000_000
 MOST_EVENTS = 10_000

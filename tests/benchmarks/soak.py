@@ -32,7 +32,7 @@ SLOW_PER_SECOND = 1
 SAMPLE_SECONDS = 15.0
 READ_SECONDS = 5.0
 SLICE_SECONDS = 30.0
-# Of the run, at its beginning.
+# A part of the run, at its beginning.
 WARM_UP_PART = 0.25
 MOST_MIB_AN_HOUR = 2.0
 

@@ -51,7 +51,7 @@ async def test_a_command_after_the_end_of_the_session_leads_to_the_way_in(
     assert (await webhook.told())["status"] == "enabled"
 
 
-async def test_a_link_to_another_account_asks_whoever_is_signed_in(
+async def test_a_link_to_another_account_asks_the_person_who_is_signed_in(
     guarded: Guarded, visiting: Visiting, tenant: str
 ) -> None:
     merchant = await visiting(guarded.live)

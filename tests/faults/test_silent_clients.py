@@ -1,6 +1,6 @@
 """Seven hundred clients that say nothing, and a daemon that may open four hundred files.
 
-They get no more places than sending leaves, and make room for whoever has something to say. In a quick run those that
+They get no more places than sending leaves, and make room for clients that have something to say. In a quick run those that
 never spoke are gone after 10 s; in a long one those that were answered once are gone after 75 s.
 """
 

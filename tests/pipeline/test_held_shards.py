@@ -124,7 +124,7 @@ def test_what_is_being_taken_can_be_abandoned_and_what_is_held_stays() -> None:
     assert member.told == [("adopt", [1])]
 
 
-async def test_whoever_waits_hears_of_every_change() -> None:
+async def test_all_that_wait_hear_of_every_change() -> None:
     shards, _ = made()
 
     async def hears(change: object) -> bool:

@@ -1,4 +1,4 @@
-"""Whoever waits for PostgreSQL says so, once."""
+"""A stage that waits for PostgreSQL says so, once."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _route_fault(event: StoredEvent, timeline: Timeline, attempt: AuditedAttempt
     route = current if version == current.version else timeline.of_version(version)
     if route is None:
         return f"the route never had version {version}"
-    # Of two clocks the one that shows less: a process may be ahead, and PostgreSQL may have been away.
+    # The clock that shows less: a process may be ahead, and PostgreSQL may have been away.
     begun = min(attempt.started_at, attempt.at - timedelta(milliseconds=attempt.duration_ms))
     return (
         _version_fault(timeline, route, attempt, begun)

@@ -1,6 +1,6 @@
 """Whether the sealed secrets are those that the route log names: keys by their fingerprint, headers by their names.
 
-Of a deleted route retention forgets the secrets, so of its secrets those are checked that are there.
+Retention forgets the secrets of a deleted route, so only those that are there are checked.
 """
 
 from __future__ import annotations

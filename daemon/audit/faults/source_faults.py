@@ -19,8 +19,8 @@ _CLOCK_STEP = timedelta(days=1)
 
 
 async def find(database: Database) -> list[AuditFinding]:
-    """A finding for each partition whose counts, or whose events, are not whole. Of one that retention has begun to
-    drop events of, only the counts are compared.
+    """A finding for each partition whose counts, or whose events, are not whole. If retention has begun to drop events
+    of a partition, only its counts are compared.
     """
     partitions = await standing.counted(database)
     # Afterwards: otherwise what retention drops meanwhile would count as missing.

@@ -1,7 +1,7 @@
 """An audit in several processes: the events are split into parts, and each process judges one part after the other.
 
-What is found does not depend on it: the reports are put together in the order of the parts, whoever made them and
-whenever. A part that was not judged is never left out: then the whole audit fails.
+What is found does not depend on it: the reports are put together in the order of the parts, by
+whichever process and whenever they were made. A part that was not judged is never left out: then the whole audit fails.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from eventstore.sources.standing import MessagePlace
 # How long `rebuild --against` waits for a daemon that is behind the log. A healthy one needs milliseconds.
 AGREE_SECONDS = 10.0
 
-# Of an audit. PostgreSQL needs cores too, and a connection for each.
+# Processes of an audit. PostgreSQL needs cores too, and a connection for each.
 MANY_PROCESSES, MOST_PROCESSES = 4, 32
 
 

@@ -36,7 +36,7 @@ BATCH_EVENTS = 1_000
 BATCH_BYTES = 8 << 20
 BATCH_SECONDS = 30.0
 
-# Of the bad lines after these only the number is told: whoever gives the wrong file sees so by the first ones.
+# Further bad lines are only counted: the first ones show that it is the wrong file.
 MOST_REPORTED = 20
 
 # After so many lines the task that stores the previous batch gets a turn of the event loop.

@@ -56,7 +56,7 @@ class _Session:
 
 @dataclass(slots=True)
 class _Counts:
-    """Of the requests that were answered, or failed. `has_begun` once the daemon has answered."""
+    """Counts the requests that were answered, or failed. `has_begun` once the daemon has answered."""
 
     has_begun: bool = False
     requests: int = 0

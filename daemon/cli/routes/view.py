@@ -24,7 +24,7 @@ def print_table(routes: Sequence[Route]) -> None:
 
 
 def print_history(history_rows: Sequence[Mapping[str, object]]) -> None:
-    """Prints lifecycle events in the shape of the API. Of the changes it prints only the names."""
+    """Prints lifecycle events in the shape of the API. Changes are printed by their names only."""
     columns = ("pos", "version", "type", "effective_at", "actor", "reason", "changes", "hash")
     rows = [[_names_only(each[column]) for column in columns] for each in history_rows]
     output.table(columns, rows, empty="")

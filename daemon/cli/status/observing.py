@@ -18,7 +18,7 @@ from daemon.web.service.operator.installation import Installation
 from eventstore.postgres.connect import Database
 from eventstore.queries.metrics.status import LogState
 
-# Of the routes that fail, the worst.
+# The routes that fail worst.
 FAILING_SHOWN = 20
 
 IN_MEMORY = "requests in flight, circuit breakers, connections, clocks, memory and event loops"

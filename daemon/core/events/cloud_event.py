@@ -105,7 +105,7 @@ def binary(headers: Mapping[str, str], body: bytes, *, content_type: str, tenant
 
 
 def elements(raw: bytes) -> Iterator[bytes]:
-    """The texts of the events of a batch, one by one, so that whoever takes them can pause in between. Each is JSON,
+    """The texts of the events of a batch, one by one, so that the caller can pause in between. Each is JSON,
     but for NaN and Infinity. Raises ValueError with a reason if the whole is no array of JSON values.
     """
     try:

@@ -106,7 +106,7 @@ def cut(text: str, keys: Collection[str]) -> str:
 
 
 def _spans(text: str) -> Iterator[tuple[str, int, int, int, int]]:
-    """Of each member the key, and where the texts of key and value begin and end."""
+    """The key of each member, and where the texts of key and value begin and end."""
     opened = _opened_object(text)
     if opened is None:
         raise ValueError("not a JSON object")

@@ -2,10 +2,10 @@
 
 The entry of a row is a JSON array without blanks: the name of its table, then its columns in a fixed order. Integers
 are numbers, UUIDs texts as PostgreSQL writes them, times texts like 2026-11-23T08:00:00.000001Z, without a fraction if
-it is 0. Payloads are in it by their SHA-256, in lower-case hex, so that a proof reveals none. Of what JSON may escape
-in a text only quotes, backslashes and control characters are, by the short form if there is one. orjson writes that in
-a fifth of the time that joining texts took, and there are two rows for each delivery. An event that was a message of a
-source has one column more, which says which.
+it is 0. Payloads are in it by their SHA-256, in lower-case hex, so that a proof reveals none. Only quotes, backslashes
+and control characters are escaped in a text, by the short form if there is one. orjson writes that in a fifth of the
+time that joining texts took, and there are two rows for each delivery. An event that was a message of a source has one
+column more, which says which.
 
 A seal has its fields as texts, each as `<length in bytes>:<text>`, null as `~`; the first is `seal`. Numbers are
 decimal, times are microseconds since 1970. The route log has the same form (eventstore/route_log/chain.py).
@@ -84,7 +84,7 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.HEADERS: ("route_id", "headers_id", "created_at"),
 }
 
-# Of an event that was a message of a source, behind its other columns: `source/topic/partition/offset`.
+# The last column of an event that was a message of a source: `source/topic/partition/offset`.
 MESSAGE = "message"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -156,7 +156,7 @@ def parse_head(note: str) -> SignedHead:
             f"a signed head has {_MOST_SIGNATURES} signatures at most, and this one has {len(signed):,}"
         )
     signatures = tuple(_signature(line) for line in signed)
-    # Of a year of heads there are half a million, with the same names.
+    # A year has half a million heads, with the same names.
     head = TreeHead(origin=sys.intern(origin), size=int(size), root=root)
     return SignedHead(head=head, signatures=signatures)
 

@@ -6,7 +6,7 @@ are passed over, from when they are taken up (or written while a request is unde
 Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
 as many as it may send until the next look, and all receivers that are slow have half of the places together, and so
 have all ordered routes. Else the routes of one tenant could take all of them, and nobody else's retries would be sent.
-Of an ordered route the share is filled from the front of its order, and its first one has a place in any case: the
+The share of an ordered route is filled from the front of its order, and its first one has a place in any case: the
 others wait for that one. While the events in memory are too large altogether, each route gets one delivery.
 """
 
@@ -61,7 +61,7 @@ class _Places:
 
     @property
     def are_free(self) -> bool:
-        # Of ordered routes there may be more in memory than they have places, because of their first ones.
+        # Ordered routes may have more in memory than they have places, because of their first ones.
         taken = self._others + min(self._ordered, part_of_places(self._tunables))
         return taken < self._tunables.retry_held_limit
 

@@ -21,7 +21,7 @@ ANSWER_BUDGET_BYTES = 256 * 1024
 """Raw bytes of an answer: interim answers, heads, chunk extensions and trailers count too, whatever they are for."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_LINES = 1000
-"""Of one head, and of the trailers of one answer. Servers send content security policies of 9,000 characters."""
+"""One head, or the trailers of one answer. Servers send content security policies of 9,000 characters."""
 MAX_HEADS = 32
 """Interim answers and the final one."""
 MAX_LENGTH_BYTES = 1 << 50

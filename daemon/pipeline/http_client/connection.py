@@ -25,7 +25,7 @@ LIFE_SECONDS = 300.0
 """A connection stays with the address that was checked. After this time at most, a new address of the name is used."""
 IDLE_SECONDS = 15.0
 PROMISED_PART = 0.8
-"""Of the time for which the receiver says, in Keep-Alive, that it keeps an idle connection: ours begins later."""
+"""A part of the time for which the receiver keeps an idle connection, as its Keep-Alive says: ours begins later."""
 TICK_SECONDS = 0.05
 
 
@@ -113,7 +113,7 @@ class ReceiverConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def exchange(self, request: bytes, deadline: float) -> asyncio.Future[Answer | None]:
-        """Sends a request and returns its answer to come; whoever no longer waits for it calls `abort`.
+        """Sends a request and returns its answer to come; a caller that no longer waits for it calls `abort`.
 
         None: a kept connection ended before a byte of the answer came. Most likely the receiver had closed it earlier.
         """

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 CONNECT_SECONDS = 5.0
 CONNECT_PART = 0.9
-"""Of what is left until the deadline, at most: an unreachable receiver has to differ from a slow one."""
+"""A part of what is left until the deadline, at most: an unreachable receiver has to differ from a slow one."""
 NEXT_ADDRESS_SECONDS = 0.25
 """After so long without a connection the next address is tried beside the last one (RFC 8305)."""
 MAX_TUNNEL_HEAD_BYTES = 64 * 1024

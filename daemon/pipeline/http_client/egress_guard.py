@@ -24,8 +24,8 @@ from daemon.core.webhook.egress import EgressPolicy, address_denied, allows_priv
 from daemon.pipeline.http_client.resolver import NameResolver
 
 MAX_ADDRESSES = 4
-"""Of each family. Each is connected to if the others refuse: the owner of a name chooses whose addresses they are, and
-how many."""
+"""Addresses of each family. Each is connected to if the others refuse: the owner of a name chooses whose addresses they
+are, and how many."""
 
 OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """This machine lacks files or memory, so no receiver was asked and none has failed. EADDRNOTAVAIL is not among them: a

@@ -11,7 +11,7 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.core.delivery.tls_fault import fault_of
 
 MAX_HANDSHAKE_MESSAGES = 64
-"""Of one connection. A handshake takes ten at most, and a server sends a few tickets."""
+"""Messages of one connection. A handshake takes ten at most, and a server sends a few tickets."""
 _HANDSHAKE = 22
 
 

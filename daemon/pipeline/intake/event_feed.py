@@ -1,6 +1,6 @@
 """The newest events of tenants whom somebody follows, in memory: however many follow, each tick is read once.
 
-Whoever follows asks for what comes after a tick, and waits if that is nothing (daemon.web.service.events.feed_pages).
+A follower asks for what comes after a tick, and waits if that is nothing (daemon.web.service.events.feed_pages).
 While a tenant is followed, and for LINGER_SECONDS after the last question, each new tick is read for all followed
 tenants together, by one question to the database or by none: a tick that touches none of their shards is passed over.
 What was read stays for a while, so that somebody who asks again, or reads slowly, finds it here. What is not here any

@@ -255,7 +255,7 @@ class Lanes:
         """Forgets lanes that have rested for long; returns their routes. A new lane is made when it is needed.
 
         What a lane has learned of its receiver - that it is slow, or failing - is kept for longer, an open breaker and
-        a pace that was used for as long as they last. Of a deleted route nothing matters any more.
+        a pace that was used for as long as they last. Nothing of a deleted route matters any more.
         """
         gone: list[UUID] = []
         for route_id, since in list(self._resting.items()):

@@ -39,7 +39,7 @@ from eventstore.postgres.errors import StoreUnavailable
 log = structlog.get_logger()
 
 UNSETTLED_SECONDS = 0.5
-# Of a process that is alone and has every shard. Whoever joins it says so.
+# For a process that is alone and has every shard. One that joins it says so.
 ALONE_SECONDS = 10.0
 
 

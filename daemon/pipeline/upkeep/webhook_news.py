@@ -1,6 +1,6 @@
 """What there is to tell of webhooks, held back so that a storm of failures makes no storm of events.
 
-Of each webhook at most one event a minute tells of deliveries that failed for good, with their number, and at most one
+At most one event a minute tells of a webhook's deliveries that failed for good, with their number, and at most one
 that its receiver is down. That it has recovered is told at once, after it was told to be down. What turns back before
 it was told is not told.
 """

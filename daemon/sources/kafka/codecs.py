@@ -16,7 +16,7 @@ from types import ModuleType
 # A broker takes packed batches of 1 MiB unless it is told otherwise, and JSON that repeats its schema shrinks to a
 # fiftieth.
 LEAST_LIMIT_BYTES = 64 << 20
-# Of what cannot be known before; what is too little is multiplied.
+# The length cannot be known before: what is too little is multiplied.
 _FIRST_BYTES, _FIRST_FACTOR, _NEXT_FACTOR = 1 << 16, 8, 8
 
 # Where the library has what it unpacks with.
@@ -49,7 +49,7 @@ def limit(limit_bytes: int) -> None:
 
 
 class Unpacking:
-    """Of the whole process, as the functions of the library are."""
+    """One for the whole process, as the functions of the library are."""
 
     limit_bytes = LEAST_LIMIT_BYTES
 

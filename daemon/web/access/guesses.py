@@ -1,4 +1,4 @@
-"""Slows down whoever tries tokens, sessions or sign-in links that are wrong, before they cost a query.
+"""Slows down clients that try wrong tokens, sessions or sign-in links, before they cost a query.
 
 Wrong ones are counted by the address they come from, which a trusted proxy tells. Beyond WRONG a credential from there
 is answered 429 unless it was right before: behind any other proxy all clients have one address, and those who are at

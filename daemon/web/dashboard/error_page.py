@@ -38,26 +38,26 @@ _SEND_AGAIN = "If you were filling in a form, sign in in another tab, and then s
 
 NEXT_STEPS: Mapping[int, str] = {
     400: "Go back, load the page again, and try once more.",
-    401: "Open your webhooks from your shop’s settings again, or ask whoever gave you access for a new sign-in link. "
+    401: "Open your webhooks from your shop’s settings again, or ask the person who gave you access for a new link. "
     + _SEND_AGAIN,
     403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
-    "reach so far, whoever runs Hookledger makes a sign-in link that does.",
+    "reach so far, the operator of Hookledger makes a sign-in link that does.",
     404: "It may have been deleted, or the address is not complete.",
     405: "Go back, and use the links and buttons of the page.",
     410: "A sign-in link works once, and not for long. Open your webhooks from your shop’s settings again, or ask "
-    "whoever gave you the link for a new one.",
+    "the person who gave you the link for a new one.",
     412: "Go back, reload the page to see what changed, and try again.",
     413: "Go back, and make what you typed shorter. Nothing was changed.",
     415: "Go back, load the page again, and try once more.",
     421: "Open it by the name localhost or the address 127.0.0.1, on the machine that it runs on. To have it answer to "
-    "other names, whoever runs Hookledger sets an admin token.",
+    "other names, the operator of Hookledger sets an admin token.",
     429: "Try again a little later. Nothing was changed.",
-    500: "Try again. If it happens once more, give whoever runs Hookledger that number.",
+    500: "Try again. If it happens once more, give that number to the operator of Hookledger.",
     503: "Nothing is lost: events that were accepted are stored, and are sent later. Try again in a few seconds.",
 }
 
 # What also helps: who runs Hookledger, and may begin at the front page; who looks for a webhook, or for an event.
-_MAKE_A_LINK = "Whoever runs Hookledger makes a sign-in link with “hookledger login-link”."
+_MAKE_A_LINK = "The operator of Hookledger makes a sign-in link with “hookledger login-link”."
 _DELETED_WEBHOOKS = "Deleted webhooks are still listed under Activity."
 _LIST_OF_EVENTS = "The events that are kept are listed under Events."
 _FRONT, _OPERATORS = "/", "/operator"

@@ -75,7 +75,7 @@ class ProblemShape(TypedDict):
 class Problem(Exception):
     """A response of status 4xx or 5xx, to be raised. `is_busy`: nothing is broken, there is too much of this now.
 
-    `for_people` is what pages say instead of a `detail` that is for whoever writes or runs a program. `outage` is what
+    `for_people` is what pages say instead of a `detail` that is for people who write or run a program. `outage` is what
     keeps PostgreSQL from an answer, for the operator only; empty if nothing does.
     """
 
@@ -171,7 +171,7 @@ def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, re
             return Problem(503, detail, headers=headers, for_people=said, outage=str(error))
         case ChainBroken():
             detail = "the log of routes is not what was written: the operator must look at it"
-            said = "the record of the webhooks is not what was written: whoever runs it must look at it"
+            said = "the record of the webhooks is not what was written: its operator must look at it"
             return Problem(503, detail, headers={"Retry-After": str(BROKEN_LOG_SECONDS)}, for_people=said)
         case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
             return Problem(400, "the body ended early, or is not what its headers say")

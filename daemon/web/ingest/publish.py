@@ -47,7 +47,7 @@ BYTE_BUDGET = web.AppKey("byte_budget", ByteBudget)
 # many in a second.
 BATCH_EVENTS_PER_SECOND = 2_000
 
-# Of all that are in memory at once, in events of the greatest length (`events.max_bytes`).
+# All bodies that are in memory at once, in events of the greatest length (`events.max_bytes`).
 BUDGET_MAX_EVENT_SIZES = 2 * BATCH_MAX_EVENT_SIZES
 
 _HOPS = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)

@@ -36,7 +36,7 @@ from eventstore.postgres.errors import (
 from eventstore.postgres.servers.builtin_types import KnowingConnection
 from eventstore.postgres.servers.database_url import WRITE_URL, ServerUrls, parsed
 
-# Of a connection that another server may be asked for.
+# Failures of a connection after which another server is asked.
 _ELSEWHERE = (
     OSError,
     TimeoutError,

@@ -1,7 +1,7 @@
 """Times that the database can hold and we never write: infinity, years before Christ, and those after 9999.
 
 Python has none of them, so reading or comparing one is an error. Nobody looks for them beforehand, which would take a
-walk over all rows: whoever meets such an error asks here where they are.
+walk over all rows: a caller that meets such an error asks here where they are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SECONDS = 3600.0
 # What reading or comparing one raises.
 ERRORS = (TypeError, ValueError, OverflowError)
 
-# Of each table what tells a row, and its times.
+# For each table what tells a row, and its times.
 _TIMES = {
     "route_event": (("pos",), ("effective_at",)),
     "tick": (("tick",), ("at", "closed_upto")),

@@ -154,7 +154,7 @@ SELECT r.route_id, r.seq, r.failures, r.due_at - {AHEAD} AS due_at
   FROM unnest($1::uuid[], $2::bigint[]) AS p (route_id, seq)
   JOIN hookledger.retry r ON r.route_id = p.route_id AND r.seq = p.seq
 """
-# Of each delivery its last request and its final outcome, which may be one row. An outcome may be in any partition from
+# The last request of each delivery and its final outcome, which may be one row. An outcome may be in any partition from
 # that of its event on, so both are found in one walk of them.
 _SUMMARIES = """
 SELECT p.route_id, p.seq, a.*

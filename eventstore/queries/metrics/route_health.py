@@ -105,7 +105,7 @@ _KNOWN = f"SELECT {_OF_ROW} FROM hookledger.route_health h WHERE route_id = ANY 
 # $1 shards
 _OF_SHARDS = f"SELECT {_OF_ROW} FROM hookledger.route_health h WHERE state <> 'ok' AND shard = ANY ($1)"
 
-# Of the route r.route_id. OFFSET 0 keeps the subqueries apart.
+# For the route r.route_id. OFFSET 0 keeps the subqueries apart.
 _WAITING = f"""
 LATERAL (SELECT count(*) AS retries, min(q.due_at) FILTER (WHERE q.holder IS NULL) - {AHEAD} AS due_at
            FROM (SELECT due_at, holder FROM hookledger.retry

@@ -110,7 +110,7 @@ EARLY = (
 
 
 async def test_what_was_dropped_earlier_than_is_configured_is_a_gap(it: Audited) -> None:
-    """Whoever moves the mark of retention would else hide whatever he has dropped before it."""
+    """Somebody who moves the mark of retention would else hide what they have dropped before it."""
     await it.sql.execute(EARLY, ["events_kept_from", "attempts_kept_from"])
     try:
         asked = [

@@ -114,13 +114,13 @@ async def test_heavy_filters_are_evaluated_together_by_the_evaluator_and_once() 
     assert evaluator.asked == [HEAVY]
 
 
-async def test_whoever_is_not_answered_in_time_is_refused_and_evaluates_nothing_here() -> None:
+async def test_a_caller_that_is_not_answered_in_time_is_refused_and_evaluates_nothing_here() -> None:
     judge = EventJudge(Judged(), "acme", Reader(), places(CountingEvaluator(answers=False), patience_seconds=0.0))
     with pytest.raises(Saturated, match="too many heavy filters"):
         await decisions(judge, HEAVY[0])
 
 
-async def test_whoever_answers_a_request_does_not_wait_for_deliveries_of_the_tenant() -> None:
+async def test_a_request_does_not_wait_for_deliveries_of_the_tenant() -> None:
     evaluator = CountingEvaluator()
     for patience_seconds in (None, 1.0):
         judge = EventJudge(Judged(), "acme", Reader(), places(evaluator, patience_seconds=patience_seconds))
@@ -128,7 +128,7 @@ async def test_whoever_answers_a_request_does_not_wait_for_deliveries_of_the_ten
     assert evaluator.turns == ["acme", "acme asks"]
 
 
-async def test_whoever_shares_no_loop_evaluates_heavy_filters_too() -> None:
+async def test_a_caller_that_shares_no_loop_evaluates_heavy_filters_too() -> None:
     judge = EventJudge(Judged(), "acme", Reader(), None)
     assert await decisions(judge, *HEAVY[:2]) == [Decision.DELIVER, Decision.FILTERED]
     with pytest.raises(TooHeavy):

@@ -64,7 +64,7 @@ async def test_much_is_left_to_the_evaluator_by_turns(document_bytes: int, turns
 
 
 async def test_all_turns_together_have_the_time_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks may hold a place that others wait for."""
+    """The caller may hold a place that others wait for."""
     waits: list[None] = []
     waiting = FilterPlaces.waiting
 
@@ -78,11 +78,11 @@ async def test_all_turns_together_have_the_time_of_one_request(monkeypatch: pyte
     assert (len(evaluator.turns), len(waits)) == (3, 1)
 
 
-async def test_whoever_is_not_answered_in_time_is_refused() -> None:
+async def test_a_caller_that_is_not_answered_in_time_is_refused() -> None:
     at = places(CountingEvaluator(answers=False), document_bytes=100, patience_seconds=0.0)
     with pytest.raises(Saturated):
         await searching.fitting(at, "acme", PAYLOADS, CONDITION)
 
 
-async def test_whoever_shares_no_loop_looks_by_themselves() -> None:
+async def test_a_caller_that_shares_no_loop_looks_by_itself() -> None:
     assert await searching.fitting(None, "acme", PAYLOADS[:2], CONDITION) == [True, False]

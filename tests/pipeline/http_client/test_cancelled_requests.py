@@ -25,7 +25,7 @@ from tests.support.values.certificates import issue, pem, serving
 pytestmark = ON_BOTH_LOOPS
 
 STEPS = 60
-"""Of the event loop: enough for name, connect, two handshakes, request and answer. On a machine with much else to do the
+"""Turns of the event loop: enough for name, connect, two handshakes, request and answer. On a machine with much else to do the
 receiver may come to its turn later; then there are more, until it has."""
 
 

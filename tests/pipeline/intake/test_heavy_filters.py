@@ -115,9 +115,7 @@ async def test_others_are_decided_while_a_heavy_event_waits_and_no_checkpoint_pa
         await agrees(daemon)
 
 
-async def test_whoever_reads_what_was_decided_leaves_heavy_filters_to_the_evaluator(
-    database_url: str, monkeypatch: Any
-) -> None:
+async def test_a_reader_of_decisions_leaves_heavy_filters_to_the_evaluator(database_url: str, monkeypatch: Any) -> None:
     asked: list[list[str]] = []
 
     async def noted(

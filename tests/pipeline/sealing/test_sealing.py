@@ -365,7 +365,7 @@ STEPPED = "UPDATE hookledger.tick SET at = at + $1::interval WHERE tick = (SELEC
 
 @pytest.mark.parametrize("kind", UNSEALED)
 async def test_that_sealing_stands_still_is_a_gap(database_url: str, sql: asyncpg.Connection, kind: str) -> None:
-    """Whoever keeps the daemons from sealing would else change what he likes. A clock that was set is no reason."""
+    """Somebody who keeps the daemons from sealing would else change what they like. A clock that was set is no reason."""
     await sql.execute("SET session_replication_role = replica")
     async with receiver() as there, pipeline_process(database_url) as it:
 

@@ -24,7 +24,7 @@ from tests.support.values.builders import new_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# Of each table whose rows are covered: what tells a row, and another value for each column.
+# For each table whose rows are covered: what tells a row, and another value for each column.
 ROWS = {
     "domain_event": ("seq", {
         "seq": "seq + 1000000", "recorded_at": "recorded_at - interval '1 microsecond'", "tenant": "'other'", "id": "id || 'x'",

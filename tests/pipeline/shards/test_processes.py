@@ -227,7 +227,7 @@ async def test_parked_deliveries_under_way_at_a_hand_over_are_not_sent_again(dat
             assert await second.outcomes() == {event_id: ["delivered"] for event_id in published}
 
 
-async def test_nothing_is_taken_up_of_shards_that_went_while_whoever_takes_it_up_waited(database_url: str) -> None:
+async def test_nothing_is_taken_up_of_shards_that_went_during_the_wait(database_url: str) -> None:
     """Otherwise it would stay in memory until the shard is back, and be sent although another process had sent it."""
     policy = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
     async with (

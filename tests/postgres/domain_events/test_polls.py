@@ -123,7 +123,7 @@ async def test_what_is_a_duplicate_makes_no_tick_unless_others_have_published(da
     assert [event.id for event in found.events or ()] == ["e2"]
 
 
-async def test_whoever_publishes_is_not_held_up_by_a_tick_that_is_not_done(
+async def test_a_publisher_is_not_held_up_by_a_tick_that_is_not_done(
     database: Database, sql: asyncpg.Connection
 ) -> None:
     await sql.execute("BEGIN; LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE")
@@ -156,7 +156,7 @@ async def test_transactions_that_began_before_and_after_are_read_by_the_tick_aft
 
 
 async def test_a_later_transaction_that_ended_first_changes_nothing(database: Database, connect: Connect) -> None:
-    """The snapshot of whoever publishes shows its own transaction as ended already then, by its number."""
+    """The snapshot of a publisher shows its own transaction as ended already then, by its number."""
     earlier, later = await connect(), await connect()
     await earlier.execute("BEGIN; SELECT pg_current_xact_id()")
     await later.execute("SELECT hookledger.publish('acme', 'a.b', '{}', 'later')")
@@ -196,7 +196,7 @@ async def test_where_much_is_under_way_the_tick_is_left_to_the_next_poll(
 async def test_many_who_publish_with_ticks_and_without_lose_nothing_and_repeat_nothing(
     database: Database, connect: Connect
 ) -> None:
-    """What is brought is what the tail reads of each tick; and each event is in one tick, whoever made it."""
+    """What is brought is what the tail reads of each tick; and each event is in one tick, of any process."""
     committed: set[str] = set()
     brought: dict[int, list[tuple[object, ...]]] = {}
 

@@ -241,7 +241,7 @@ async def test_small_pages_lose_nothing_while_others_write_between(
 async def test_tenants_can_be_left_out(
     database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, count: int, page_rows: int
 ) -> None:
-    """Of a small cut, of a large one, of one with a late transaction, and of one from before a restore."""
+    """A small cut, a large one, one with a late transaction, and of one from before a restore."""
     monkeypatch.setattr(tail, "PAGE_ROWS", page_rows)
     tenants = (TENANTS[3], "out-1", "out-too")
     shards = sorted({domain_events.shard_of(tenant) for tenant in tenants})
@@ -368,7 +368,7 @@ async def test_between_two_pages_no_connection_is_held(database_url: str, monkey
     await single.close()
 
 
-async def test_whoever_needs_no_more_pages_costs_no_connection(
+async def test_a_reader_that_needs_no_more_pages_costs_no_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next page is being read at that moment."""

@@ -164,7 +164,7 @@ async def test_a_request_id_stands_for_one_delivery(database: Database, sql: asy
     assert [seq for seq, *_ in await rows(sql)] == [1]
 
 
-async def test_whoever_owns_the_shard_is_told(database: Database, sql: asyncpg.Connection) -> None:
+async def test_the_owner_of_the_shard_is_told(database: Database, sql: asyncpg.Connection) -> None:
     told = asyncio.Event()
     await sql.add_listener(listen.RETRY, lambda *_: told.set())
     await store_finished(sql, 1, "failed")

@@ -84,7 +84,7 @@ async def test_of_two_appenders_of_one_version_the_second_conflicts(database: Da
 
 
 async def test_a_version_without_the_one_before_it_is_a_conflict_and_leaves_no_trace(database: Database) -> None:
-    """Whoever appends on top of a version that a promotion has lost must not break the log for all."""
+    """A command on top of a version that a promotion has lost must not break the log for all."""
     first = draft()
     await append(database, first)
     with pytest.raises(VersionConflict):

@@ -153,7 +153,7 @@ async def test_a_certificate_that_proves_nothing_is_an_outage_that_says_why(
 async def test_a_file_that_goes_away_later_is_an_outage_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever renews a certificate may take the file away for a moment."""
+    """The renewal of a certificate may take the file away for a moment."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("PGSSLROOTCERT", raising=False)
     authorities = tmp_path / ".postgresql" / "root.crt"

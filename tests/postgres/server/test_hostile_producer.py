@@ -90,9 +90,7 @@ async def test_a_producer_may_lock_no_table(producer: asyncpg.Connection, table:
         await producer.execute("ROLLBACK")
 
 
-async def test_whoever_waits_for_the_lock_of_both_logs_is_told_so_in_time(
-    database: Database, sql: asyncpg.Connection
-) -> None:
+async def test_a_wait_for_the_lock_of_both_logs_is_told_in_time(database: Database, sql: asyncpg.Connection) -> None:
     await publish(database, [new_event()])
     await sql.execute("BEGIN; LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE")
     with pytest.raises(StoreUnavailable, match="lock") as refusal:

@@ -36,7 +36,7 @@ async def test_one_party_has_half_of_the_places_at_most() -> None:
             await held.enter_async_context(places.place(party))
 
 
-async def test_whoever_waits_gets_the_place_that_becomes_free() -> None:
+async def test_a_query_that_waits_gets_the_place_that_becomes_free() -> None:
     places, refused = share(patience_seconds=10)
     async with AsyncExitStack() as held:
         for _ in range(2):

@@ -78,7 +78,7 @@ ALTER TABLE attempt_20300101 SET (autovacuum_enabled = off); COMMENT ON TABLE re
 
 
 async def test_a_fresh_schema_is_what_is_expected(database: Database) -> None:
-    """Whoever changes schema.sql writes the lines anew: this test says what is to stand in expected_schema.txt."""
+    """A change of schema.sql needs new lines: this test says what is to stand in expected_schema.txt."""
     there = (Path(eventstore.__file__).parent / "expected_schema.txt").read_text()
     assert there == "".join(f"{part}\t{line}\n" for part, line in sorted((await schema_lines.lines(database)).items()))
     assert await schema_lines.faults(database) == []

@@ -1,4 +1,4 @@
-"""Taking the messages of a partition: once each, whoever does it, and each offset counted."""
+"""Taking the messages of a partition: once each, by any process, and each offset counted."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def assert_memory_agrees(pipeline: Pipeline) -> None:
     assert held <= worked_on, f"held, and nobody works on it: {[d.pair for d in held - worked_on]}"
     unheld = {d for d in (*queued(pipeline), *lanes.in_flight) if not d.is_withdrawn and not d.is_ended} - held
     assert not unheld, f"worked on, and not held: {[d.pair for d in unheld]}"
-    # Of a shard that parts the ledger forgets last: until then it has what was withdrawn.
+    # The ledger is the last to forget a shard that parts: until then it has what was withdrawn.
     unheld = {delivery for delivery in ledger._unaccounted if not delivery.is_withdrawn} - held
     assert not unheld, f"unaccounted, and not held: {[d.pair for d in unheld]}"
     pairs = Counter(delivery.pair for delivery in (*queued(pipeline), *lanes.in_flight) if not delivery.is_withdrawn)

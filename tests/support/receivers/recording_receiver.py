@@ -107,7 +107,7 @@ class _RequestLog:
     modes: dict[str, ResponseMode] = field(default_factory=dict)
     keys: dict[str, bytes] = field(default_factory=dict)
     # Path → requests that came before its key was told: places among the arrivals, headers and bodies. A new route may
-    # get its first webhook before whoever made it has read the answer.
+    # get its first webhook before its creator has read the answer.
     unverified: dict[str, list[tuple[int, dict[str, bytes], bytes]]] = field(default_factory=dict)
     held: dict[str, set[_Connection]] = field(default_factory=dict)
     connections: set[_Connection] = field(default_factory=set)

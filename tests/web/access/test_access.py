@@ -183,7 +183,7 @@ async def verdict(opened: App, place: str, tenant: str, headers: dict[str, str])
     """The result of a request with ids that do not exist."""
     method, _, template = place.partition(" ")
     path = re.sub(r"\{\w+\}", str(UUID(int=7)), template.replace("{tenant}", tenant))
-    # A sign-in link takes its own page's button only, whoever presses it.
+    # A sign-in link takes its own page's button only.
     ours = {"Sec-Fetch-Site": "same-origin"}
     answer = await opened.ask(method, path, headers=headers | ours, allow_redirects=False)
     match answer.status:

@@ -160,7 +160,7 @@ PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8")))
     ("remote", "forwarded", "address"),
     [
         ("203.0.113.9", "", "203.0.113.9"),
-        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # whoever is no proxy of ours may say anything
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # a client that is no proxy of ours may say anything
         ("10.1.2.3", "", "10.1.2.3"),
         ("10.1.2.3", "198.51.100.1", "198.51.100.1"),
         ("10.1.2.3", " 8.8.8.8 , 198.51.100.1 ", "198.51.100.1"),  # the client began with another one

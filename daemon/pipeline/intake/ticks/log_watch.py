@@ -185,7 +185,7 @@ class LogWatch:
         is_known = question.mark.timeline is not None and question.log is self._log and question.is_same_log(poll)
         if is_known:
             self._saw(poll)
-            if poll.made is not None:  # else the lock that ticks take may be held up, and whoever publishes passes by
+            if poll.made is not None:  # else the lock that ticks take may be held up, and publishers pass by
                 self.polled_at = time.monotonic()
         return is_known
 
@@ -243,7 +243,7 @@ class LogWatch:
     async def _lost_ticks(self) -> tuple[int, int]:
         """The first and the last tick that were seen here and are gone; the last is below the first if none is.
 
-        Of ticks that were not looked at one by one, the oldest that may be gone counts.
+        If ticks were not looked at one by one, the oldest that may be gone counts.
         """
         seen = self._known.remembered()
         last = self._known.mark.tick

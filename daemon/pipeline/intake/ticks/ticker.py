@@ -47,7 +47,7 @@ HURRIED_TICKS = Allowance(burst=3, per_second=125)
 
 
 class TickReader(Protocol):
-    """Whoever reads the ticks: the tailer."""
+    """What reads the ticks: the tailer."""
 
     @property
     def read_upto(self) -> ReadUpto:
@@ -61,8 +61,8 @@ class TickReader(Protocol):
 
 
 class Ticker:
-    """`wakeup` makes it poll at once. The reader is told of the newest tick when it is another one than before, whoever
-    made it; and so are `on_tick`, with None if there may be one of which nothing is known.
+    """`wakeup` makes it poll at once. The reader is told of the newest tick when it is another one than before, also if
+    another process made it; and so are `on_tick`, with None if there may be one of which nothing is known.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from eventstore.domain_events import catalogue
 
 PAGE_SIZE = 100
 DESCRIPTION_CHARACTERS = 160
-# Of an example and of a schema, in a page of at most 100 kB.
+# What is shown of an example and of a schema, in a page of at most 100 kB.
 MAX_SHOWN_BYTES = 30_000
 # Webhooks that are named.
 MAX_NAMES = 20

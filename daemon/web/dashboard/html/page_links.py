@@ -1,7 +1,7 @@
 """Links between the pages of a list: the first one, the one before, the next.
 
 Cursors lead downwards alone. So a link to the next page takes along the cursors of the pages before it (`trail`), and
-the way back leads through the same pages. Of a long way only the last TRAIL pages are known; before those there is the
+the way back leads through the same pages. Only the last TRAIL pages of a long way are known; before those there is the
 first page.
 """
 

@@ -27,7 +27,7 @@ READ_SECONDS = 30.0
 # Timeout for a whole body: one byte now and then would hold what is there of it for ever.
 BODY_SECONDS = 120.0
 
-# Of lists and objects within each other. Fields say of themselves how deep they may be; this is for what none could be.
+# Lists and objects within each other. Fields say of themselves how deep they may be; this is for what none could be.
 _MAX_LEVELS = 500
 
 

@@ -1,6 +1,6 @@
 """Unpacks compressed request bodies in small steps, so that a body costs no more than the limit its endpoint sets.
 
-The server itself unpacks nothing (listeners.py). A megabyte may unpack to a gigabyte, so whoever reads a body stops at
+The server itself unpacks nothing (listeners.py). A megabyte may unpack to a gigabyte, so a reader of a body stops at
 the limit of the endpoint, and only handlers read bodies: a caller without access has nothing unpacked.
 """
 

@@ -28,7 +28,7 @@ SLOTS = web.AppKey("replay_slots", FairShare)
 
 _CONCURRENT = 2
 _CONCURRENT_OF_TENANT = 1
-# Whoever counts again while they change the period need not be refused.
+# People count again while they change the period, and need not be refused.
 _PATIENCE_SECONDS = 5.0
 
 # Later than the creation of any replay.

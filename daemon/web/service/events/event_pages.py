@@ -21,7 +21,7 @@ _BEGIN_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 
 # After this time a page that is not full ends early, as it does only if its types are more than MAX_TYPES. Not sooner:
-# whoever gets an empty page takes it for an answer.
+# people take an empty page for an answer.
 PAGE_SECONDS = 1.0
 
 # The newest events of each of these types are read for a page: a hundred take ten milliseconds.

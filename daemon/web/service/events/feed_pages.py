@@ -2,8 +2,8 @@
 
 A place is a tick that was read wholly, and a seq within the next one. So nothing is skipped and nothing comes twice,
 whichever process is asked. What is new comes from the memory of the process (daemon.pipeline.intake.event_feed), where
-one question to the database serves all who wait. Whoever is behind reads the log for themselves, for READ_SECONDS a
-page, with the connections that their queries may have.
+one question to the database serves all who wait. A follower that is behind reads the log by itself, for READ_SECONDS a
+page, with the connections that its queries may have.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ async def publishing_in(database_url: str) -> AsyncIterator[tuple[PipelineProces
         yield it, publish
 
 
-async def test_a_tick_that_was_made_by_whoever_published_is_told_and_opens_the_gate(database_url: str) -> None:
+async def test_a_tick_that_a_publisher_made_is_told_and_opens_the_gate(database_url: str) -> None:
     async with publishing_in(database_url) as (it, publish):
         publish.gate._known_until = 0.0
         assert await publish() == [True]

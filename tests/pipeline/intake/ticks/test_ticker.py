@@ -86,7 +86,7 @@ async def test_it_waits_after_a_publish_only_if_ticks_follow_each_other(
         assert polling.spacing_seconds > 0
 
 
-async def test_it_tells_of_new_ticks_whoever_made_them(database_url: str) -> None:
+async def test_it_tells_of_new_ticks_of_any_process(database_url: str) -> None:
     calls: list[str] = []
     async with pipeline_process(database_url, run=False) as it:
         polling, _ = ticker_of(it, calls)

@@ -13,7 +13,7 @@ from daemon.sources.kafka.codecs import BatchTooLarge, Unpacking
 LIMIT = 1 << 20
 # As batches number them.
 CODECS = {"gzip": 1, "lz4": 3, "zstd": 4}
-# Of one message: what stands before its value in a batch.
+# What stands before its value in a batch.
 HEAD_BYTES = 20
 
 READERS = [

@@ -1,4 +1,4 @@
-"""The health of a receiver is in the database within a moment, whoever asks, and outlives the process that saw it."""
+"""The health of a receiver is in the database within a moment, for every process, and outlives the process that saw it."""
 
 from __future__ import annotations
 
