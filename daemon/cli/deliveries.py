@@ -1,4 +1,4 @@
-"""`hookledger deliveries`: the log of deliveries at a terminal, and sending one again.
+"""`hookledger deliveries`: the log of deliveries at a terminal, and sending some again.
 
 They are read from the database, as the dashboard reads them, and need no daemon. A retry is carried out by one.
 """
@@ -14,6 +14,7 @@ import click
 
 from daemon import deliveries as log_of_deliveries
 from daemon import route_state
+from daemon.cli import replays
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import command_context, config_option, reason_option, settings, with_store
@@ -22,7 +23,8 @@ from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.sentences.failures import error_code
 from daemon.credentials.keys import Keychain
-from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished, replays
+from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished
+from daemon.deliveries.replays import retry_now, skipped
 from daemon.store import open_vault
 from daemon.web.api.deliveries import deliveries as shapes
 from daemon.web.http.services import request_options
@@ -67,7 +69,7 @@ def _event_type(_context: click.Context, _option: click.Parameter, name: str | N
 
 @click.group()
 def deliveries() -> None:
-    """List deliveries, show one, and send one again."""
+    """List deliveries, show one, and send one or a period again."""
 
 
 @deliveries.command("list")
@@ -165,13 +167,18 @@ def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | No
         index = await route_state.index(database, tenant=tenant)
         pair = await _pair(database, index, tenant, delivery_id, event_id)
         if pair is None:  # one that was skipped is refused with the reason
-            pair = await replays.skipped(database, index, tenant, str(delivery_id))
+            pair = await skipped(database, index, tenant, str(delivery_id))
         timeline = None if pair is None else index.timeline(pair.route_id)
         if pair is None or timeline is None:
             raise _unknown(tenant, delivery_id)
-        return await replays.retry_now(database, timeline, pair, command_context(reason))
+        return await retry_now(database, timeline, pair, command_context(reason))
 
     output.note(_SAID[with_store(settings(config_file), work)])
+
+
+deliveries.add_command(replays.replay)
+deliveries.add_command(replays.list_replays)
+deliveries.add_command(replays.cancel_replay)
 
 
 async def _listed(database: Database, wanted: DeliveryFilter, limit: int) -> list[ListedDelivery]:

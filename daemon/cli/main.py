@@ -32,7 +32,7 @@ COMMANDS = {
     "listen": ("listen.command", "Forward a tenant's events to a program on this machine."),
     "publish": ("events.publish", "Publish domain events from NDJSON."),
     "routes": ("routes.commands", "List, create and change routes."),
-    "deliveries": ("deliveries", "List deliveries, show one, and send one again."),
+    "deliveries": ("deliveries", "List deliveries, show one, and send one or a period again."),
     "sources": ("events.sources", "Try sources of events out, and mend what they refused."),
     "event-types": ("events.event_types", "Load and list the catalogue of event types."),
     "rebuild": ("auditing.audit", "Fold the route log from nothing and verify its hash chain."),

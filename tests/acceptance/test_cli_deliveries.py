@@ -1,8 +1,9 @@
-"""`hookledger deliveries`: the log at a terminal, and sending one again."""
+"""`hookledger deliveries`: the log at a terminal, and sending one or a period again."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,10 @@ from tests.support.receivers.receiver import once, receiver, status
 from tests.support.until import until
 
 ACME = ("--tenant", "acme")
+
+
+def ago(**times: int) -> str:
+    return (datetime.now(UTC) - timedelta(**times)).isoformat()
 
 
 async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLine) -> None:
@@ -55,6 +60,60 @@ async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLin
         await until(lambda: listed("--status", "retrying") == [])
         assert re.search(r"sent by hand\s+\S+ \S+ by cli:", hookledger("deliveries", "show", first["id"], *ACME).out)
         assert await daemon.stop() == 0
+
+
+async def test_a_period_is_counted_asked_for_and_sent_again(hookledger: CommandLine) -> None:
+    async with receiver() as there, running(hookledger) as daemon:
+        route = hookledger.create_route("--target-url", f"{there.url}/ok", "--dev")["id"]
+        for event in ("first", "second"):
+            await publish(daemon, event)
+        await there.count(2)
+        since = ("--from", ago(hours=1))
+        replay = ("deliveries", "replay", route, *since)
+
+        def counted(*options: str) -> int:
+            return int(hookledger(*replay, "--dry-run", *options, "--json").json["count"])
+
+        await until(lambda: counted("--status", "all") == 2)
+        assert counted() == 0
+        assert "is never sent" in hookledger(*replay, "--to", ago(minutes=30), code=1).err
+        assert "there is nothing to send again" in hookledger(*replay, code=1).err
+        asked = hookledger(*replay, "--status", "all", code=1, stdin="n\n").err
+        assert re.search(r"2 deliveries of events from \S+ \S+ on would be sent again", asked)
+        assert "nothing was sent" in asked
+        assert "there are no replays" in hookledger("deliveries", "replays", route).out
+
+        begun = hookledger(*replay, "--status", "all", "--reason", "we lost them", "--json", stdin="y\n").json
+        assert (begun["total"], begun["reason"]) == (2, "we lost them")
+        again = (await there.count(4))[2:]
+        assert {each.headers["webhook-id"] for each in again} == {
+            each.headers["webhook-id"] for each in there.received[:2]
+        }
+
+        def states() -> list[str]:
+            return [each["state"] for each in hookledger("deliveries", "replays", route, "--json").json]
+
+        await until(lambda: states() == ["done"])
+        cancel = ("deliveries", "cancel-replay", route, begun["id"])
+        assert "there is nothing left to cancel" in hookledger(*cancel, code=1).err
+        assert await daemon.stop() == 0
+
+
+def test_a_replay_waits_for_a_daemon_and_can_be_cancelled(hookledger: CommandLine) -> None:
+    route = hookledger.create_route()["id"]
+    replay = ("deliveries", "replay", route, "--from", ago(hours=1), "--status", "all", "--yes")
+    begun = hookledger(*replay, "--json").json
+    assert begun["state"] in {"running", "done"}
+    for wrong, said in (
+        (("deliveries", "replay", route, "--from", ago(hours=1), "--to", ago(hours=2)), "--from must be before --to"),
+        (("deliveries", "replay", str(uuid4()), "--from", ago(hours=1), "--yes"), "there is no route"),
+        (("deliveries", "replay", route, "--from", ago(hours=1), "--tenant", "globex", "--yes"), "there is no route"),
+        (("deliveries", "replays", str(uuid4())), "there is no route"),
+        (("deliveries", "cancel-replay", route, str(uuid4())), "has no replay"),
+    ):
+        assert said in hookledger(*wrong, code=None).err
+    hookledger("routes", "disable", route)
+    assert "disabled" in hookledger(*replay, code=None).err
 
 
 def test_what_is_not_there_is_said(hookledger: CommandLine) -> None:

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.deliveries import replays
-from daemon.deliveries.replays import ReplayStatus
+from daemon.deliveries.replays import ReplayCount, ReplayStatus
 from daemon.web.access.command_context import command_context
 from daemon.web.forms.request_forms import Command, Instant, read
 from daemon.web.http import paging, shapes
@@ -110,6 +110,11 @@ class ReplayShape(ReplayPeriodShape):
     ended_at: Annotated[Moment | None, Field(examples=[None])]
 
 
+def of_count(counted: ReplayCount) -> ReplayCountShape:
+    """What a replay would send."""
+    return {"count": counted.deliveries, "replayable_from": moment(counted.sendable_from)}
+
+
 def of_replay(replay: Replay) -> ReplayShape:
     """A replay and its progress."""
     return {
@@ -167,11 +172,7 @@ async def replay(request: web.Request) -> web.Response:
     period = resending.period(form.since, form.until)
     if form.dry_run:
         counted = await resending.count(request, route, period, form.status)
-        body: ReplayCountShape = {
-            "count": counted.deliveries,
-            "replayable_from": shapes.moment(counted.sendable_from),
-        }
-        return shapes.answer(body)
+        return shapes.answer(of_count(counted))
     begun = await resending.begin(request, route, period, form.status, context)
     location = f"/v1/tenants/{quote(route.tenant, safe='')}/routes/{route.id}/replays/{begun.id}"
     return shapes.answer(of_replay(begun), status=202, headers={"Location": location})
