@@ -40,6 +40,9 @@ class ShardState(Enum):
     PARTING = "parting"
 
 
+_HELD = ShardState.HELD
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Takeover:
     """What was read of shards before they are worked on.
@@ -122,12 +125,7 @@ class HeldShards:
     def is_certain(self, shard: int, now: float) -> bool:
         """True if the shard is held, and no other process can have taken it by `now`. On the hot path."""
         lease = self._leases.get(shard)
-        return (
-            lease is not None
-            and now < lease.valid_until
-            and now < self._permitted_until
-            and lease.state is ShardState.HELD
-        )
+        return lease is not None and now < lease.valid_until and now < self._permitted_until and lease.state is _HELD
 
     def count_valid(self, now: float) -> int:
         """How many of the shards to work on nobody else can have taken by `now`: none while the database is away."""

@@ -18,7 +18,7 @@ from daemon.core.sealing.canonical import SealedTable, leaf, leaves
 from daemon.core.sealing.seal import SealedDay
 from daemon.core.sealing.tree import MerkleRoot
 from eventstore.route_log.sealed_secrets import Table
-from eventstore.seals.covered import CoveredRow, CoveredRows, CoveredTick, NamedSecret, ReadTicks
+from eventstore.seals.covered import CoveredRows, CoveredRun, CoveredTick, NamedSecret, ReadTicks
 from eventstore.seals.stored import SealMark
 
 _Item = TypeVar("_Item")
@@ -45,20 +45,17 @@ class DayTrees:
     def __init__(self) -> None:
         self._trees: dict[tuple[int, SealedTable], dict[date, MerkleRoot]] = {}
 
-    async def take(self, table: SealedTable, pages: AsyncIterator[list[CoveredRow]]) -> None:
+    async def take(self, table: SealedTable, pages: AsyncIterator[list[CoveredRun]]) -> None:
         """Hashes all these rows."""
         async for page in pages:
-            self._add(table, page)
+            for seal, day, rows in page:
+                tree = self._trees.setdefault((seal, table), {}).setdefault(day, MerkleRoot())
+                tree.extend(leaves(table, rows))
 
     def days(self, seal: int, table: SealedTable) -> tuple[SealedDay, ...]:
         """The days of one seal, in order."""
         trees = self._trees.get((seal, table), {})
         return tuple(SealedDay(day=day, rows=trees[day].size, root=trees[day].value) for day in sorted(trees))
-
-    def _add(self, table: SealedTable, page: Sequence[CoveredRow]) -> None:
-        for (seal, day), rows in groupby(page, key=lambda row: (row.seal, row.at.date())):
-            tree = self._trees.setdefault((seal, table), {}).setdefault(day, MerkleRoot())
-            tree.extend(leaves(table, [row.values for row in rows]))
 
 
 class _Parts(Generic[_Item]):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 from uuid import UUID
 
 from daemon.core.sealing import tree
@@ -20,7 +21,7 @@ from daemon.core.sealing.tree import Part, leaf_hash
 from daemon.sealing.rows import content_of, head_of
 from eventstore.postgres.connect import Database
 from eventstore.seals import covered, places, stored, turns
-from eventstore.seals.covered import CoveredRow, CoveredRows, ReadTicks
+from eventstore.seals.covered import CoveredRows, CoveredRun, CoveredValue, ReadTicks
 from eventstore.seals.places import SealedDelivery
 from eventstore.seals.stored import SealMark, SealRow
 
@@ -145,14 +146,13 @@ class _SealTrees:
     async def rows(self, table: SealedTable, day: date, key: tuple[SealedValue, ...]) -> list[ProvenRow]:
         """The rows of one table and day whose first columns are `key`, with their paths. Raises NotWhole."""
         leaves: list[bytes] = []
-        wanted: list[tuple[int, CoveredRow]] = []
+        wanted: list[tuple[int, tuple[CoveredValue, ...]]] = []
 
-        def add(page: list[CoveredRow]) -> None:
-            for row in page:
-                if row.at.date() == day:
-                    if row.values[: len(key)] == key:
-                        wanted.append((len(leaves), row))
-                    leaves.append(leaf(table, row.values))
+        def add(page: list[CoveredRun]) -> None:
+            for values in chain.from_iterable(run.rows for run in page if run.day == day):
+                if values[: len(key)] == key:
+                    wanted.append((len(leaves), values))
+                leaves.append(leaf(table, values))
 
         before, mark = self._before, self._row.mark
         if table is SealedTable.EVENT:
@@ -172,15 +172,15 @@ class _SealTrees:
         known: dict[Part, bytes] = {}
         return await asyncio.to_thread(
             lambda: [
-                _row(table, mark.n, index, row, tree.inclusion_path(leaves, index, known=known))
-                for index, row in wanted
+                _row(table, mark.n, index, values, tree.inclusion_path(leaves, index, known=known))
+                for index, values in wanted
             ]
         )
 
 
-def _row(table: SealedTable, seal: int, index: int, row: CoveredRow, path: Sequence[bytes]) -> ProvenRow:
+def _row(table: SealedTable, seal: int, index: int, values: Sequence[SealedValue], path: Sequence[bytes]) -> ProvenRow:
     return ProvenRow(
-        entry=row_entry(table, row.values).decode(),
+        entry=row_entry(table, values).decode(),
         seal=seal,
         index=index,
         path=[each.hex() for each in path],

@@ -19,9 +19,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from daemon import __version__
+from daemon.core.delivery.answer import status_class
 from daemon.core.routing.decision import Decision
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.payload import FilterResult
@@ -38,6 +40,7 @@ from daemon.core.webhook.payload import FilterResult
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 GAUGE_MODE: Final = "livesum"
+_SECOND = timedelta(seconds=1)
 # A worker's files and their size. They are mapped into memory, so they are written in full first: a page for which a
 # full disk has no space would kill the process.
 FILES = ("counter", "histogram", f"gauge_{GAUGE_MODE}")
@@ -125,10 +128,10 @@ class Metrics:
         self.resident_memory = self._gauge("resident_memory_bytes", "Memory that is in RAM; on Linux only")
         self.tasks = self._gauge("tasks", "Asyncio tasks: those of requests and connections come and go, others stay")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})
-        self._noted_attempts: dict[tuple[str, str], int] = {}
+        self._noted_attempts: list[tuple[str, int | None]] = []
         self._noted_decisions: dict[Decision, int] = {}
         self._noted_durations: list[float] = []
-        self._noted_latencies: list[float] = []
+        self._noted_latencies: list[timedelta] = []
         self._published = {result: self.events_published.labels(result) for result in RESULTS}
         self._filter_over_budget, self.render_over_budget = map(self.over_budget.labels, OVER_BUDGET)
         self._begin_at_zero()
@@ -148,16 +151,15 @@ class Metrics:
         for side in SIDES:
             self.connections_open.labels(side)
 
-    def attempted(self, outcome: str, status_class: str, duration_seconds: float) -> None:
-        """Counts an attempt. On the hot path."""
-        noted, labels = self._noted_attempts, (outcome, status_class)
-        noted[labels] = noted.get(labels, 0) + 1
-        if status_class != "none" or duration_seconds:
+    def attempted(self, outcome: str, status: int | None, duration_seconds: float) -> None:
+        """Counts an attempt, with the status of its answer if there was one. On the hot path."""
+        self._noted_attempts.append((outcome, status))
+        if status is not None or duration_seconds:
             self._noted_durations.append(duration_seconds)
 
-    def delivered_after(self, seconds: float) -> None:
+    def delivered_after(self, waited: timedelta) -> None:
         """Records how long the event of a first attempt had waited. On the hot path."""
-        self._noted_latencies.append(seconds)
+        self._noted_latencies.append(waited)
 
     def published(self, result: str, count: int = 1) -> None:
         """Counts events that were taken in or rejected. On the hot path."""
@@ -176,12 +178,12 @@ class Metrics:
 
     def add_up(self) -> None:
         """Adds what was noted to the metrics."""
-        for labels, count in self._noted_attempts.items():
-            self.attempts.labels(*labels).inc(count)
+        for (outcome, status), count in Tally(self._noted_attempts).items():
+            self.attempts.labels(outcome, status_class(status)).inc(count)
         for decision, count in self._noted_decisions.items():
             self.decisions.labels(decision).inc(count)
         self.attempt_duration.observe_all(self._noted_durations)
-        self.delivery_latency.observe_all(self._noted_latencies)
+        self.delivery_latency.observe_all([max(0.0, waited / _SECOND) for waited in self._noted_latencies])
         for noted in (self._noted_attempts, self._noted_decisions, self._noted_durations, self._noted_latencies):
             noted.clear()
 
@@ -243,8 +245,12 @@ class _SummedHistogram(Histogram):
     def observe_all(self, amounts: Sequence[float]) -> None:
         """`observe` for each, with one addition for each bucket."""
         self._sum.inc(sum(amounts))
-        for place, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
-            self._buckets[place].inc(count)
+        in_order, counted = sorted(amounts), 0
+        for bucket, bound in zip(self._buckets, self._upper_bounds, strict=True):
+            upto = bisect_right(in_order, bound, counted)
+            if upto > counted:
+                bucket.inc(upto - counted)
+                counted = upto
 
 
 class _Summed:

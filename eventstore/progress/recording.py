@@ -63,8 +63,8 @@ class Flush:
     @property
     def shards(self) -> set[int]:
         """The shards for which the batch has something to write."""
-        rows = (self.attempts, self.retries, self.settled, self.parked, self.drained, self.ranges)
-        return set(self.checkpoints).union(*({row[0] for row in part} for part in rows))
+        parts = (self.attempts, self.retries, self.settled, self.parked, self.drained, self.ranges)
+        return set(self.checkpoints).union(*({row.shard for row in part} for part in parts))
 
 
 def _statement() -> str:

@@ -39,11 +39,11 @@ class ErrorName(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Response:
     """The receiver's answer. The sender cuts off a long `body`; `headers` are decoded as latin-1.
 
-    Not frozen: one is made for every request, and a frozen dataclass costs three times as much to make.
+    Neither frozen nor keyword-only: one is made for every request, and would cost three times as much to make, or two.
     """
 
     status: int
@@ -102,11 +102,11 @@ def classify(answer: Answer) -> Verdict:
     return Verdict.FAILURE
 
 
-def status_class(answer: Answer) -> str:
-    """The metric label of an answer: `1xx` to `5xx`, `other` for any other status, `none` without a response."""
-    if isinstance(answer, Failure):
+def status_class(status: int | None) -> str:
+    """The metric label of a status: `1xx` to `5xx`, `other` for any other one, `none` without a response."""
+    if status is None:
         return "none"
-    return f"{answer.status // 100}xx" if 100 <= answer.status < 600 else "other"
+    return f"{status // 100}xx" if 100 <= status < 600 else "other"
 
 
 def error_name(answer: Answer) -> str | None:
@@ -140,4 +140,5 @@ def _written_day(day: date) -> str:
 
 def delivery_key(delivery_id: str) -> int:
     """The first four bytes of a delivery id as a signed integer, the index of the outcome log. Not unique."""
-    return int.from_bytes(bytes.fromhex(delivery_id[:8]), signed=True)
+    first = int(delivery_id[:8], 16)
+    return first if first < 1 << 31 else first - (1 << 32)

@@ -40,6 +40,7 @@ class Breaker:
         "_pause",
         "_until",
         "failures",
+        "is_closed",
         "limit",
         "state",
     )
@@ -59,11 +60,7 @@ class Breaker:
         self.limit = limit
         self._capacity = limit
         self.failures = 0
-        self.state = BreakerState.CLOSED
-
-    @property
-    def is_closed(self) -> bool:
-        return self.state is BreakerState.CLOSED
+        self._enter(BreakerState.CLOSED)
 
     def wait(self, now: float) -> float:
         """Seconds until first attempts may start again, 0 if they may."""
@@ -80,15 +77,14 @@ class Breaker:
     def succeeded(self) -> None:
         """Counts a request that succeeded."""
         self.failures = 0
-        match self.state:
-            case BreakerState.CLOSED:
-                pass
-            case BreakerState.OPEN:
-                self._probe()
-            case BreakerState.HALF_OPEN:
-                self._capacity *= 2
-                if self._capacity >= self.limit:
-                    self.reset()
+        if self.is_closed:
+            return
+        if self.state is BreakerState.OPEN:
+            self._probe()
+        else:
+            self._capacity *= 2
+            if self._capacity >= self.limit:
+                self.reset()
 
     def failed(self, now: float, *, roll: float) -> bool:
         """Counts a request that failed; True if that opened the breaker."""
@@ -98,20 +94,24 @@ class Breaker:
         if self.state is BreakerState.HALF_OPEN:
             self._pause = min(self._pause * 2, self._longest_pause)
         opens = self.state is not BreakerState.OPEN
-        self.state = BreakerState.OPEN
+        self._enter(BreakerState.OPEN)
         self._until = now + self._spread(roll)
         return opens
 
     def reset(self) -> None:
         """Closes the breaker: the receiver has recovered, or the route has another target."""
-        self.state = BreakerState.CLOSED
+        self._enter(BreakerState.CLOSED)
         self.failures = 0
         self._capacity = self.limit
         self._pause = self._first_pause
 
     def _probe(self) -> None:
-        self.state = BreakerState.HALF_OPEN
+        self._enter(BreakerState.HALF_OPEN)
         self._capacity = 1
+
+    def _enter(self, state: BreakerState) -> None:
+        self.state = state
+        self.is_closed = state is BreakerState.CLOSED
 
     def _spread(self, roll: float) -> float:
         return self._pause * (1 + _JITTER * (2 * roll - 1))

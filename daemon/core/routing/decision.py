@@ -34,6 +34,9 @@ class Decision(StrEnum):
     BACKFILL = "backfill"
 
 
+# Looking up a member of an Enum takes 40 ns.
+_DELIVER, _ENABLED = Decision.DELIVER, RouteStatus.ENABLED
+
 # Takes a filter's expression and returns whether the event passes.
 FilterTest = Callable[[str], bool]
 
@@ -73,7 +76,7 @@ def eligible(
     chosen: list[Route] = []
     for timeline in candidates:
         decision = Decision.BACKFILL if backfill else _reason(timeline.outline(at), patterns, passes)
-        if decision is Decision.DELIVER:
+        if decision is _DELIVER:
             chosen.append(timeline.current)
         else:
             on_skip(decision)
@@ -121,7 +124,7 @@ def _accept_all(_expression: str) -> bool:
 def _reason(route: Route | RouteOutline | None, patterns: tuple[str, ...], passes: FilterTest) -> Decision:
     if route is None:
         return Decision.BEFORE_CREATION
-    if route.status is not RouteStatus.ENABLED:
+    if route.status is not _ENABLED:
         return Decision.AFTER_DELETION if route.status is RouteStatus.DELETED else Decision.DISABLED
     subscribed = route.config.event_types
     for pattern in patterns:
@@ -132,4 +135,4 @@ def _reason(route: Route | RouteOutline | None, patterns: tuple[str, ...], passe
     expression = route.config.payload.filter
     if expression is not None and not passes(expression):
         return Decision.FILTERED
-    return Decision.DELIVER
+    return _DELIVER

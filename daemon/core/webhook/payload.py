@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import orjson
@@ -29,7 +29,6 @@ SnapshotSelection = tuple[tuple[str, tuple[str, ...] | None], ...]
 MAX_DOCUMENT_BYTES = 4 << 20
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
 
 _TOO_LARGE = f"the event has more than {MAX_DOCUMENT_BYTES >> 20} MiB, and expressions read no larger ones"
 
@@ -156,10 +155,11 @@ def enclosed(
     event_id: str, event_type: str, created: datetime, data: bytes, context: bytes | None, snapshot: bytes = b"{}"
 ) -> bytes:
     """The parts of an event in our envelope. Ids are printable ASCII, types need no escape. On the hot path."""
+    since_epoch = created - _EPOCH
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
         orjson.dumps(event_id),
         event_type.encode(),
-        (created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
+        since_epoch.days * 86400 + since_epoch.seconds,  # exact, and rounded down before 1970 as well
         data,
         trace_context.published(context) or b"{}",
         snapshot,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from operator import attrgetter
 
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
@@ -31,6 +32,8 @@ from eventstore.progress.rows import AttemptRow
 
 POLL_SECONDS = 1.0
 IDLE_SECONDS = 10.0
+
+_replay = attrgetter("replay")
 
 
 class Replayer:
@@ -61,7 +64,7 @@ class Replayer:
 
     def recorded(self, _rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""
-        if any(delivery.replay is not None for delivery in deliveries):
+        if any(map(_replay, deliveries)):
             self.wakeup.set()
 
     async def run_once(self) -> None:

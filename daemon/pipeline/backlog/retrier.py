@@ -16,6 +16,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import attrgetter
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome
@@ -35,6 +36,8 @@ from eventstore.progress.rows import AttemptRow
 
 # So much is read in one question, which has a deadline.
 READ_BYTES = 8 * 1024 * 1024
+
+_had_retry_row, _outcome = attrgetter("had_retry_row"), attrgetter("outcome")
 
 
 class _Places:
@@ -142,7 +145,7 @@ class Retrier:
     def recorded(self, rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written. Rows of `retry` that were passed over may count again, or be new."""
         self._empty_until, self._has_recorded = -math.inf, True
-        if any(d.had_retry_row for d in deliveries) or any(row.outcome == Outcome.RETRYING for row in rows):
+        if any(map(_had_retry_row, deliveries)) or Outcome.RETRYING.value in map(_outcome, rows):
             self.wakeup.set()
 
     def adopt(self, takeover: Takeover) -> None:  # noqa: ARG002 - a ShardMember's signature

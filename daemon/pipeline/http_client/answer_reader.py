@@ -78,7 +78,7 @@ class AnswerReader:
         if self._error is not None:
             return Failure(error=self._error)
         headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers])
-        return Response(status=self._status, headers=headers, body=self._body)
+        return Response(self._status, headers, self._body)
 
     def feed(self, received: bytes) -> None:
         """Takes the next bytes of the connection."""
@@ -93,9 +93,12 @@ class AnswerReader:
             self.is_kept_open = False
             if not self._is_decided():
                 self._error = ErrorName.PROTOCOL_ERROR
-        if not self._is_decided():
-            self._check_unfinished(within)
-        self.is_over = self._is_decided()
+        if self._is_complete:  # nearly always
+            self.is_over = True
+        else:
+            if not self._is_decided():
+                self._check_unfinished(within)
+            self.is_over = self._is_decided()
 
     def end(self) -> None:
         """No more bytes come. The status decides, even if the body is short."""

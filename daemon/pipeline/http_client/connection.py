@@ -99,6 +99,7 @@ class ReceiverConnection(asyncio.Protocol):
         self._on_made = on_made
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self.is_open = False
         self._exchanges = 0
         self._reader = AnswerReader()
         # What `exchange` returns. The first one is there at once: a receiver may answer unasked.
@@ -107,10 +108,6 @@ class ReceiverConnection(asyncio.Protocol):
         self._ends_at = self._loop.time() + LIFE_SECONDS
         self.idle_until = 0.0
         """Until when it may carry another request, once its answer is there."""
-
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
 
     def exchange(self, request: bytes, deadline: float) -> asyncio.Future[Answer | None]:
         """Sends a request and returns its answer to come; a caller that no longer waits for it calls `abort`.
@@ -135,6 +132,7 @@ class ReceiverConnection(asyncio.Protocol):
         self._deadlines.discard(self)
         transport, self._transport = self._transport, None
         if transport is not None:
+            self.is_open = False
             transport.abort()
             self._reader.close()
             self._on_lost(self)  # uvloop does not say it of one whose opening was cancelled
@@ -153,6 +151,7 @@ class ReceiverConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a connection's transport reads and writes
+        self.is_open = True
         secured = transport.get_extra_info("ssl_object")
         if secured is not None:
             secured.on_flood = partial(self._loop.call_soon, self._refuse)
@@ -176,7 +175,7 @@ class ReceiverConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
-            self._transport = None
+            self._transport, self.is_open = None, False
             self._on_lost(self)
         self._end(exc)
         self._reader.close()

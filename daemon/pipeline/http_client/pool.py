@@ -64,11 +64,12 @@ class ConnectionPool:
         """Connections to receivers, idle or in use, with those that are being opened."""
         return len(self._idle) + self._in_use
 
-    async def exchange(self, origin: Origin, request: bytes, deadline: float) -> Answer | Shortage:
-        """Sends a request and returns its answer."""
+    async def exchange(self, origin: Origin, request: bytes, seconds: float) -> Answer | Shortage:
+        """Sends a request and returns its answer, which comes within so many seconds."""
         began = self._loop.time()
+        deadline = began + seconds
         self._in_use += 1
-        connection = self._newest(origin)
+        connection = self._newest(origin, began)
         try:
             if connection is not None:
                 answer = await connection.exchange(request, deadline)
@@ -107,12 +108,12 @@ class ConnectionPool:
     def _new_connection(self) -> ReceiverConnection:
         return ReceiverConnection(self._deadlines, self._outbox, on_made=self._made, on_lost=self._lost)
 
-    def _newest(self, origin: Origin) -> ReceiverConnection | None:
+    def _newest(self, origin: Origin, now: float) -> ReceiverConnection | None:
         """Takes the newest idle connection to an origin; None if there is none that may be used."""
         while connections := self._by_origin.get(origin):
             connection, _ = connections.popitem()
             del self._idle[connection]
-            if connection.is_open and connection.idle_until > self._loop.time():
+            if connection.idle_until > now and connection.is_open:
                 return connection
             connection.abort()
         return None

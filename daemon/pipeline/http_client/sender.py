@@ -13,8 +13,7 @@ that had answered 200.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -70,7 +69,6 @@ class Sender:
         self._target = lru_cache(CHECKED_TARGETS)(partial(_target, policy, self._proxy))
 
     async def start(self) -> None:
-        self._clock = asyncio.get_running_loop().time
         self._guard = EgressGuard(
             self._policy,
             resolver=RememberingResolver(self._resolver or SystemResolver()),
@@ -95,26 +93,34 @@ class Sender:
     ) -> None:
         await self.close()
 
-    async def send(
+    def send(
         self, target_url: str, lines: str, body: bytes, *, timeout_seconds: float | None = None
-    ) -> Answer | Shortage:
-        """Sends `body` with exactly the headers of `lines`, Host and Content-Length.
+    ) -> Coroutine[object, None, Answer | Shortage]:
+        """Sends `body` with exactly the headers of `lines`, Host and Content-Length, once it is awaited.
 
-        `lines` are of `daemon.core.webhook.request`. `timeout_seconds` None: the sender's own.
+        `lines` are of `daemon.core.webhook.request`. `timeout_seconds` None: the sender's own. It returns the exchange
+        itself instead of awaiting it: each coroutine around the one that waits costs a request 0.5 µs.
         """
-        deadline = self._clock() + (timeout_seconds or self._timeout_seconds)
         try:
             target = self._target(target_url)
             request = b"%b%bContent-Length: %d\r\n\r\n%b" % (target.head, lines.encode("latin-1"), len(body), body)
         except UrlRefused as refused:
             self._on_denied(refused.reason)
-            return Failure(error=ErrorName.EGRESS_DENIED)
+            return _unsent(ErrorName.EGRESS_DENIED)
         except ValueError:
-            return Failure(error=ErrorName.PROTOCOL_ERROR)
-        answer = await self._pool.exchange(target.origin, request, deadline)
-        if isinstance(answer, Response) and answer.status == 407 and self._proxy is not None:
+            return _unsent(ErrorName.PROTOCOL_ERROR)
+        exchange = self._pool.exchange if self._proxy is None else self._exchange_by_proxy
+        return exchange(target.origin, request, timeout_seconds or self._timeout_seconds)
+
+    async def _exchange_by_proxy(self, origin: Origin, request: bytes, seconds: float) -> Answer | Shortage:
+        answer = await self._pool.exchange(origin, request, seconds)
+        if isinstance(answer, Response) and answer.status == 407:
             return Failure(error=ErrorName.PROXY_ERROR)
         return answer
+
+
+async def _unsent(error: ErrorName) -> Failure:
+    return Failure(error=error)
 
 
 def _target(policy: EgressPolicy, proxy: Proxy | None, raw: str) -> SendTarget:

@@ -162,7 +162,7 @@ class Decider:
         for route in routes:
             if accounted and (route.id, event.seq) in accounted:
                 continue
-            delivery = Delivery(route_id=route.id, event=event, event_time=at, tick=cut.tick, read_at=read_at)
+            delivery = Delivery(route.id, event, at, cut.tick, read_at)
             if filters is not None:
                 delivery.filter_result = _known(route, filters.results)
             self._ledger.add(delivery)

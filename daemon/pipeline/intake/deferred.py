@@ -43,7 +43,9 @@ class DeferredEvent:
 
 
 class DeferredEvents:
-    """`add` defers an event, `turn` hands out the oldest one of a tenant in turn."""
+    """`add` defers an event, `turn` hands out the oldest one of a tenant in turn. `has_room` while there is memory for
+    more.
+    """
 
     def __init__(self, database: Database, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
@@ -55,17 +57,13 @@ class DeferredEvents:
         # are not to be read further for now.
         self._counts: Counter[int | str] = Counter()
         self._full: dict[int | str, asyncio.Event] = {}
+        self.has_room = True
         self._room = asyncio.Event()
         self._room.set()
 
     def holds_up(self, tenant: str) -> bool:
         """True if the tenant's next event has to wait for earlier ones. On the hot path."""
         return tenant in self._queues
-
-    @property
-    def has_room(self) -> bool:
-        """True if there is memory for more. On the hot path."""
-        return self._room.is_set()
 
     async def room(self) -> None:
         """Waits until there is memory for more."""
@@ -149,6 +147,8 @@ class DeferredEvents:
         if not self._counts[whose]:
             del self._counts[whose]
         if self._counts.total() >= self._tunables.deferred_events:
+            self.has_room = False
             self._room.clear()
         else:
+            self.has_room = True
             self._room.set()

@@ -33,14 +33,16 @@ class AttemptLog:
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0
-        left_out = 0
+        left_out, delivered = 0, Outcome.DELIVERED.value
         for row in rows:
-            if row.outcome == Outcome.DELIVERED and self._lines >= self._successes_per_second:
+            if row.outcome != delivered:
+                self._write(row)
+            elif self._lines < self._successes_per_second:
+                self._lines += 1
+                self._write(row)
+            else:
                 self._left_out += 1
                 left_out += 1
-            else:
-                self._lines += row.outcome == Outcome.DELIVERED
-                self._write(row)
         if left_out:
             self._on_left_out(left_out)
 

@@ -37,6 +37,8 @@ _BACKOFF_SECONDS = 0.25
 # How long after its timeout a request in flight counts as lost with its process.
 GRACE = timedelta(seconds=5)
 
+_END = DeliveryStep.END
+
 # Is told of outcomes that were written, and of the deliveries that they ended.
 OnRecorded = Callable[[list[AttemptRow], list[Delivery]], None]
 
@@ -133,9 +135,9 @@ class Recorder:
         self._checkpoints.pop(shard, None)
         self._buffer.forget(shard)
 
-    def attempted(self, delivery: Delivery, row: AttemptRow, *, retry_after: timedelta | None = None) -> None:
+    def attempted(self, delivery: Delivery, row: AttemptRow, retry_after: timedelta | None = None) -> None:
         """Notes an outcome; with `retry_after` the delivery will be tried again, without it this was the last word."""
-        delivery.advance(DeliveryStep.END)
+        delivery.advance(_END)
         if delivery.is_withdrawn:
             if delivery.is_handed_over:
                 self._late.note(delivery, row, retry_after)
@@ -143,10 +145,10 @@ class Recorder:
             return
         self._buffer.attempts.append(row)
         self._buffer.ended.append(delivery)
-        if retry_after is None:
-            self._settle(delivery)
-        else:
+        if retry_after is not None:
             self._retry(delivery, retry_after)
+        elif delivery.has_retry_row:
+            self._settle(delivery)
         self._mark_accounted(delivery)
 
     def try_again(self, delivery: Delivery, after: timedelta) -> None:
@@ -291,8 +293,7 @@ class Recorder:
         for shard in still_ours - held:
             self._shards.lose(shard)
         self._checkpoints |= {shard: tick for shard, tick in moved.items() if shard in held & still_ours}
-        for delivery in buffer.ended:
-            self._working_set.discard(delivery)
+        self._working_set.discard_all(buffer.ended)
         written = [row for row in buffer.attempts if row.shard in held]
         for notify in self.on_recorded:
             notify(written, buffer.ended)
@@ -325,10 +326,9 @@ class Recorder:
         self._mark_accounted(delivery)
 
     def _settle(self, delivery: Delivery) -> None:
-        if delivery.has_retry_row:
-            self._buffer.retries.pop(delivery.pair, None)
-            self._buffer.settled[delivery.pair] = delivery.shard
-            delivery.has_retry_row = False
+        self._buffer.retries.pop(delivery.pair, None)
+        self._buffer.settled[delivery.pair] = delivery.shard
+        delivery.has_retry_row = False
 
     def _retry(self, delivery: Delivery, after: timedelta, *, is_held: bool = False) -> None:
         event = delivery.event

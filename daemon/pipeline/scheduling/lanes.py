@@ -113,7 +113,7 @@ class Lanes:
         if lane is not None:
             lane.configure(route.config)
             lane.breaker.reset()
-            self._line_up(lane)
+            self._line_up(lane, time.monotonic())
 
     def configure_anew(self) -> None:
         """Applies the present configuration of all routes that have a lane."""
@@ -129,7 +129,7 @@ class Lanes:
         if delivery.is_test:
             lane.add_test(delivery)
             self._activate(lane)
-            self._line_up(lane)
+            self._line_up(lane, time.monotonic())
             return
         if not lane.is_parking and lane.is_full:
             self.park(lane)
@@ -169,7 +169,7 @@ class Lanes:
         else:
             lane.add_due(delivery)
         self._activate(lane)
-        self._line_up(lane)
+        self._line_up(lane, time.monotonic())
 
     async def take(self) -> Delivery | None:
         """The next delivery to attempt; None once the lanes are closed. Give it back with `done`."""
@@ -196,13 +196,13 @@ class Lanes:
         del self.in_flight[delivery]
         (self._slow if delivery.is_slow else self._fast).in_flight -= 1
         lane = self._lanes[delivery.route_id]
-        roll = random()  # noqa: S311 - spreads probes, hides nothing
+        now, roll = time.monotonic(), random()  # noqa: S311 - spreads probes, hides nothing
         # A request that ends after its shard has gone says nothing that the lane could act on: its rows are another's.
-        if lane.done(delivery, time.monotonic(), roll=roll) and not delivery.is_withdrawn:
+        if lane.done(delivery, now, roll) and not delivery.is_withdrawn:
             self._break(lane)
         if lane.is_parking and lane.load < self._tunables.low_water:
             self.room.set()
-        self._line_up(lane, wakes=not takes_next)
+        self._line_up(lane, now, wakes=not takes_next)
 
     def sweep(self, now: float) -> None:
         """Moves requests that are under way for long to the slow pool."""
@@ -219,13 +219,13 @@ class Lanes:
         self._slow.in_flight += 1
         lane = self._lanes[delivery.route_id]
         lane.found_slow()
-        self._line_up(lane)  # a lane of which nothing was known may have lost its place in line
+        self._line_up(lane, time.monotonic())  # a lane of which nothing was known may have lost its place in line
         self._wake()
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
         """Tells an ordered lane what it has to wait for."""
         lane.failing = failing
-        self._line_up(lane)
+        self._line_up(lane, time.monotonic())
 
     def withdraw(self, delivery: Delivery) -> None:
         """Lets go of a delivery that no worker has taken: its row goes on without it, or is gone."""
@@ -331,7 +331,7 @@ class Lanes:
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
         lane.add(delivery)
         self._activate(lane)
-        self._line_up(lane)
+        self._line_up(lane, time.monotonic())
         if lane.is_ordered and lane.failing is None:
             self.room.set()
 
@@ -373,26 +373,25 @@ class Lanes:
             lane = pool.ready.popleft()
             lane.is_in_ready_queue = False
             if lane.is_slow is not (pool is self._slow):
-                self._line_up(lane)
+                self._line_up(lane, now)
                 continue
             if lane.in_flight and not lane.is_known and pool.in_flight >= self._limits.trial_places:
                 continue  # it is in line again when the request ends that it has under way
             delivery = lane.start(now)
             if delivery is None:
-                self._line_up(lane)
+                self._line_up(lane, now)
                 continue
             delivery.is_slow = pool is self._slow
             pool.in_flight += 1
             self.in_flight[delivery] = None
-            self._line_up(lane)
+            self._line_up(lane, now)
             return delivery
         return None
 
-    def _line_up(self, lane: Lane, *, wakes: bool = True) -> None:
+    def _line_up(self, lane: Lane, now: float, *, wakes: bool = True) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""
         if lane.is_in_ready_queue or lane.in_flight >= lane.limit:
             return
-        now = time.monotonic()
         wait = lane.wait(now)
         if wait == 0:
             lane.is_in_ready_queue = True
@@ -406,7 +405,7 @@ class Lanes:
 
     def _line_up_again(self, lane: Lane) -> None:
         lane.timer_at = float("inf")
-        self._line_up(lane)
+        self._line_up(lane, time.monotonic())
 
     def _wake(self) -> None:
         while self._idle:

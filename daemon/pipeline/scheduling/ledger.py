@@ -24,16 +24,25 @@ from daemon.pipeline.wakeup import Wakeup
 
 class _Share:
     """What is unaccounted of a shard, or of a tenant that was set aside of it, and up to which tick all was decided.
-    `room` is clear while it has its share of the ledger.
+    It `is_full` while it has its share of the ledger; `room` is clear then.
     """
 
-    __slots__ = ("bytes", "pairs", "read_upto", "room")
+    __slots__ = ("bytes", "is_full", "pairs", "read_upto", "room")
 
     def __init__(self, read_upto: int) -> None:
         self.read_upto = read_upto
         self.pairs = 0
         self.bytes = 0
+        self.is_full = False
         self.room = asyncio.Event()
+        self.room.set()
+
+    def close(self) -> None:
+        self.is_full = True
+        self.room.clear()
+
+    def open(self) -> None:
+        self.is_full = False
         self.room.set()
 
 
@@ -64,8 +73,8 @@ class _Shard:
 
 
 class Ledger:
-    """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`. `moved` is set when
-    a checkpoint may have moved: the recorder sleeps until then.
+    """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`. It `has_room` while
+    memory takes more deliveries. `moved` is set when a checkpoint may have moved: the recorder sleeps until then.
     """
 
     def __init__(self, tunables: Tunables = DEFAULTS) -> None:
@@ -82,12 +91,11 @@ class Ledger:
         self._pair_bytes = tunables.max_bytes // tunables.max_pairs
         self._ahead_pairs = tunables.ahead_pairs
         self._shards: dict[int, _Shard] = {}
-        self._pairs = 0
         self._bytes = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._is_full = False
-        self._unaccounted: dict[Delivery, int] = {}  # with its size in memory
+        self.has_room = True
+        self._unaccounted: dict[Delivery, None] = {}
 
     def adopt(self, takeover: Takeover) -> None:
         """Begins to count for shards whose ticks up to their checkpoint are done."""
@@ -107,28 +115,28 @@ class Ledger:
         dropped = self._shards.pop(shard, None)
         if dropped is not None:
             for share in dropped.shares():
-                share.room.set()
+                share.open()
 
     def add(self, delivery: Delivery) -> None:
         """Takes in a delivery that was just decided."""
         shard, tick = self._shards[delivery.shard], delivery.tick
         shard.open[tick] = shard.open.get(tick, 0) + 1
-        size_bytes = self._unaccounted[delivery] = delivery.event.size_bytes
+        size_bytes = delivery.size_bytes
+        self._unaccounted[delivery] = None
         share = shard.own
         if shard.aside:
             share = shard.share(delivery.event.tenant)
             if share is shard.own and shard.leads():
                 shard.ahead += 1
                 if shard.ahead >= self._ahead_pairs:
-                    share.room.clear()
+                    share.close()
         share.pairs += 1
         share.bytes += size_bytes
-        self._pairs += 1
         self._bytes += size_bytes
         if (share.pairs >= self._least_pairs or share.bytes >= self._least_bytes) and self._has_share(share, 1.0):
-            share.room.clear()
-        if self._pairs >= self._max_pairs or self._bytes >= self._max_bytes:
-            self._is_full = True
+            share.close()
+        if len(self._unaccounted) >= self._max_pairs or self._bytes >= self._max_bytes:
+            self.has_room = False
             self._room.clear()
 
     def account(self, delivery: Delivery) -> None:
@@ -142,16 +150,16 @@ class Ledger:
             shard.open[tick] = left
         else:
             del shard.open[tick]
-        size_bytes = self._unaccounted.pop(delivery)
+        size_bytes = delivery.size_bytes
+        del self._unaccounted[delivery]
         share = shard.share(delivery.event.tenant) if shard.aside else shard.own
         share.pairs -= 1
         share.bytes -= size_bytes
-        self._pairs -= 1
         self._bytes -= size_bytes
-        if not share.room.is_set():
+        if share.is_full:
             self._make_room(shard, share)
-        if self._is_full and self._pairs < self._room_pairs and self._bytes < self._room_bytes:
-            self._is_full = False
+        if not self.has_room and len(self._unaccounted) < self._room_pairs and self._bytes < self._room_bytes:
+            self.has_room = True
             self._room.set()
 
     def defer(self, shard: int, tick: int) -> None:
@@ -192,9 +200,9 @@ class Ledger:
         if found is None or not self._has_share(found.own, self._room_part):
             return None
         weights: Counter[str] = Counter()
-        for delivery, size_bytes in self._unaccounted.items():
+        for delivery in self._unaccounted:
             if delivery.shard == shard and found.share(delivery.event.tenant) is found.own:
-                weights[delivery.event.tenant] += size_bytes + self._pair_bytes
+                weights[delivery.event.tenant] += delivery.size_bytes + self._pair_bytes
         ((tenant, weight),) = weights.most_common(1)
         return tenant if weight > weights.total() / 2 else None
 
@@ -204,14 +212,14 @@ class Ledger:
         """
         found = self._shards[shard]
         share = found.aside[tenant] = _Share(found.own.read_upto)
-        for delivery, size_bytes in self._unaccounted.items():
+        for delivery in self._unaccounted:
             if delivery.shard == shard and delivery.event.tenant == tenant:
                 share.pairs += 1
-                share.bytes += size_bytes
+                share.bytes += delivery.size_bytes
         found.own.pairs -= share.pairs
         found.own.bytes -= share.bytes
         if self._has_share(share, 1.0):
-            share.room.clear()
+            share.close()
         self._make_room(found, found.own)
 
     def rejoin(self, shard: int, tenant: str) -> None:
@@ -225,10 +233,10 @@ class Ledger:
         if not found.leads():
             found.ahead = 0
         if self._has_share(found.own, 1.0):
-            found.own.room.clear()
+            found.own.close()
         else:
             self._make_room(found, found.own)
-        share.room.set()
+        share.open()
         self.moved.set()
 
     def checkpoint(self, shard: int) -> int:
@@ -240,11 +248,6 @@ class Ledger:
     def shards(self) -> list[int]:
         return list(self._shards)
 
-    @property
-    def has_room(self) -> bool:
-        """True if memory takes more deliveries."""
-        return not self._is_full
-
     async def room(self) -> None:
         """Waits until there is room in memory for more."""
         await self._room.wait()
@@ -253,21 +256,21 @@ class Ledger:
         """True if memory takes more deliveries, and more of this shard, or of this tenant if it was set aside. On the
         hot path.
         """
-        return not self._is_full and not self.has_share(shard, tenant)
+        return self.has_room and not self.has_share(shard, tenant)
 
     def has_share(self, shard: int, tenant: str | None = None) -> bool:
         """True if a shard, or a tenant that was set aside of it, has so much of the ledger that the rest is left to the
         others. On the hot path.
         """
         found = self._shards.get(shard)
-        return found is not None and not found.share(tenant).room.is_set()
+        return found is not None and found.share(tenant).is_full
 
     async def room_of(self, shard: int, tenant: str | None = None) -> None:
         """Waits until there is room in memory for more of a shard, or of a tenant that was set aside of it; or until
         the shard is dropped.
         """
         while not self.has_room_of(shard, tenant):
-            if self._is_full:
+            if not self.has_room:
                 await self._room.wait()
             else:
                 await self._shards[shard].share(tenant).room.wait()
@@ -281,17 +284,17 @@ class Ledger:
 
     @property
     def pairs(self) -> int:
-        return self._pairs
+        return len(self._unaccounted)
 
     def _make_room(self, shard: _Shard, share: _Share) -> None:
         """Says that there is room for a share, if there is."""
         is_too_far_ahead = share is shard.own and shard.ahead >= self._ahead_pairs
         if not is_too_far_ahead and not self._has_share(share, self._room_part):
-            share.room.set()
+            share.open()
 
     def _has_share(self, share: _Share, part: float) -> bool:
         """True if this part of a share of the pairs or bytes is taken: of most of what the others leave."""
-        pairs = max(self._least_pairs, (self._max_pairs - self._pairs + share.pairs) * self._shard_part)
+        pairs = max(self._least_pairs, (self._max_pairs - len(self._unaccounted) + share.pairs) * self._shard_part)
         if share.pairs >= pairs * part:
             return True
         most_bytes = max(self._least_bytes, (self._max_bytes - self._bytes + share.bytes) * self._shard_part)

@@ -12,7 +12,7 @@ tables. Without it a row could be read, then suppressed, then sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from uuid import UUID
 
 from daemon.pipeline.scheduling.delivery import Delivery
@@ -31,22 +31,28 @@ class WorkingSet:
 
     def add(self, delivery: Delivery) -> None:
         """Notes a delivery that was decided or taken up."""
-        of_route = self._deliveries.get(delivery.route_id)
+        of_route, seq = self._deliveries.get(delivery.route_id), delivery.event.seq
         if of_route is None:
             of_route = self._deliveries[delivery.route_id] = {}
-        before = of_route.get(delivery.event.seq)
-        of_route[delivery.event.seq] = delivery
-        if before is None:
-            self.size_bytes += delivery.event.size_bytes
+        if seq not in of_route:
+            self.size_bytes += delivery.size_bytes
+        of_route[seq] = delivery
 
     def discard(self, delivery: Delivery) -> None:
         """Forgets a delivery. If the pair was taken up again since, the newer delivery stays."""
-        of_route = self._deliveries.get(delivery.route_id)
-        if of_route is not None and of_route.get(delivery.event.seq) is delivery:
-            del of_route[delivery.event.seq]
-            self.size_bytes -= delivery.event.size_bytes
-            if not of_route:
-                del self._deliveries[delivery.route_id]
+        self.discard_all((delivery,))
+
+    def discard_all(self, deliveries: Iterable[Delivery]) -> None:
+        """The same of several."""
+        routes = self._deliveries
+        for delivery in deliveries:
+            route_id, seq = delivery.route_id, delivery.event.seq
+            of_route = routes.get(route_id)
+            if of_route is not None and of_route.get(seq) is delivery:
+                del of_route[seq]
+                self.size_bytes -= delivery.size_bytes
+                if not of_route:
+                    del routes[route_id]
 
     def read(self, route_id: UUID, seqs: Collection[int]) -> None:
         """Notes which of a route's rows are in hand without a delivery; replaces what was noted before."""
@@ -72,5 +78,4 @@ class WorkingSet:
 
     def drop(self, shard: int) -> None:
         """Forgets all of a shard."""
-        for delivery in [d for of_route in self._deliveries.values() for d in of_route.values() if d.shard == shard]:
-            self.discard(delivery)
+        self.discard_all([d for of_route in self._deliveries.values() for d in of_route.values() if d.shard == shard])

@@ -23,7 +23,6 @@ from uuid import UUID
 
 import structlog
 
-from daemon.core.delivery import answer as core_delivery
 from daemon.core.delivery import retry
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
 from daemon.core.delivery.retry import RetryPolicy
@@ -54,6 +53,7 @@ from eventstore.progress.rows import AttemptRow
 log = structlog.get_logger()
 
 _SECRETS_WAIT_SECONDS = 0.5
+_SEND = DeliveryStep.SEND
 
 # Before a request that could not be made is tried again; the last one repeats. Others give files back all the time.
 SHORTAGE_PAUSES_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -74,13 +74,8 @@ class _Rendered(NamedTuple):
     body: bytes
 
 
-class _Prepared(NamedTuple):
-    """A request, what it was made with, and when."""
-
-    form: RouteForm
-    lines: str
-    body: bytes
-    at: datetime
+# A request: what it was made with, its header lines and its body, and when it was made.
+_Prepared = tuple[RouteForm, str, bytes, datetime]
 
 
 class Attempt:
@@ -123,12 +118,25 @@ class Attempt:
         self._lines = self._signed_lines if settings.trace_ratio is None else self._traced_lines
 
     async def __call__(self, delivery: Delivery) -> None:
+        """Makes the attempt, if it is still to be made. While a shortage of ours prevents it, it tries again."""
         shortages = 0
         while True:
             started_at, started, failures = datetime.now(UTC), time.monotonic(), delivery.failures
             try:
-                if await self._make(delivery, started_at, started):
+                prepared = self._at_once(delivery, started_at) or await self._prepare(delivery, started_at, started)
+                if prepared is None:
                     return
+                form, lines, body, at = prepared
+                if at is not started_at:
+                    started_at, started = at, time.monotonic()
+                delivery.advance(_SEND)
+                delivery.started_at = delivery.sent_at = time.monotonic()
+                answer = await self._sender.send(form.route.config.target_url, lines, body)
+                if not isinstance(answer, Shortage):
+                    self._answered(delivery, form, answer, started_at, time.monotonic() - started)
+                    return
+                delivery.advance(DeliveryStep.POSTPONE)
+                delivery.sent_at = 0.0
             except Exception:
                 log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
                 delivery.failures = failures
@@ -138,38 +146,43 @@ class Attempt:
             await asyncio.sleep(SHORTAGE_PAUSES_SECONDS[min(shortages, len(SHORTAGE_PAUSES_SECONDS) - 1)])
             shortages += 1
 
-    async def _make(self, delivery: Delivery, started_at: datetime, started: float) -> bool:
-        """Makes the attempt, if it is still to be made; False if a shortage of ours prevented it."""
-        answer: Answer
+    def _at_once(self, delivery: Delivery, now: datetime) -> _Prepared | None:
+        """The request, if nothing is to be waited for and the event goes out as it was published, as nearly all do."""
+        form = self._forms.known(self._route(delivery.route_id), now)
+        if (
+            form is not None
+            and form.is_plain
+            and self._send_gate.allows(delivery.shard)
+            and not delivery.is_withdrawn
+            and windows.is_sendable(form.route.windows, delivery.event_time)
+        ):
+            return self._plain(delivery, form, now)
+        return None
+
+    def _plain(self, delivery: Delivery, form: RouteForm, now: datetime) -> _Prepared:
+        event = delivery.event
+        body = payload.enclosed(event.id, event.type, delivery.event_time, event.data, event.context)
+        return form, self._lines(delivery, form, body, now), body, now
+
+    async def _prepare(self, delivery: Delivery, now: datetime, started: float) -> _Prepared | None:
+        """The request to send now; None if there is none to send, and that is all there was to do."""
         try:
-            prepared = await self._prepare(delivery, started_at)
+            return await self._request(delivery, now)
         except RenderError as error:
             if error.is_over_budget:
                 self._metrics.render_over_budget.inc()
-            route, key_ids = self._route(delivery.route_id), ""
-            answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
+            failure = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
         except UnsendableHeader:
-            route, key_ids = self._route(delivery.route_id), ""
-            answer = Failure(error=ErrorName.PROTOCOL_ERROR)
-        else:
-            if prepared is None:
-                return True
-            route, key_ids = prepared.form.route, prepared.form.key_ids
-            if prepared.at is not started_at:
-                started_at, started = prepared.at, time.monotonic()
-            delivery.advance(DeliveryStep.SEND)
-            delivery.started_at = delivery.sent_at = time.monotonic()
-            sent = await self._sender.send(route.config.target_url, prepared.lines, prepared.body)
-            if isinstance(sent, Shortage):
-                delivery.advance(DeliveryStep.POSTPONE)
-                delivery.sent_at = 0.0
-                return False
-            answer = sent
-            if delivery.failures == 0 and not delivery.is_test:
-                waited = (started_at - delivery.event.recorded_at).total_seconds()
-                self._metrics.delivered_after(max(0.0, waited))
-        self._record(delivery, route, answer, key_ids, started_at, time.monotonic() - started)
-        return True
+            failure = Failure(error=ErrorName.PROTOCOL_ERROR)
+        self._record(delivery, self._route(delivery.route_id), failure, "", now, time.monotonic() - started)
+        return None
+
+    def _answered(
+        self, delivery: Delivery, form: RouteForm, answer: Answer, started_at: datetime, seconds: float
+    ) -> None:
+        if delivery.failures == 0 and not delivery.is_test:
+            self._metrics.delivered_after(started_at - delivery.event.recorded_at)
+        self._record(delivery, form.route, answer, form.key_ids, started_at, seconds)
 
     def _record_crash(self, delivery: Delivery, started_at: datetime, seconds: float) -> None:
         """Records a delivery that failed by a mistake of ours. If it cannot be recorded, it is tried again."""
@@ -182,14 +195,13 @@ class Attempt:
             if not delivery.is_ended:
                 self._recorder.try_again(delivery, self._delay(delivery.failures) or self._settings.retry.cap)
 
-    async def _prepare(self, delivery: Delivery, now: datetime) -> _Prepared | None:
+    async def _request(self, delivery: Delivery, now: datetime) -> _Prepared | None:
         """The request to send now; None if there is none to send, and that is all there was to do.
 
         Returns only after a look at lease, projection and window that no wait has made old. Raises RenderError or
         UnsendableHeader.
         """
         rendered: _Rendered | None = None
-        stored = delivery.event
         while True:
             form = self._forms.of(self._route(delivery.route_id), now)
             if form is None or not self._send_gate.allows(delivery.shard):
@@ -204,13 +216,12 @@ class Attempt:
                 self._suppress(delivery, route, now)
                 return None
             if form.is_plain:
-                body = payload.enclosed(stored.id, stored.type, delivery.event_time, stored.data, stored.context)
-                return _Prepared(form, self._lines(delivery, form, body, now), body, now)
+                return self._plain(delivery, form, now)
             event = payload_event(delivery.event, event_time=delivery.event_time)
             if rendered is None or rendered.options != route.config.payload:
                 rendered = self._render_here(delivery, event, route)
             if rendered is not None:
-                return _Prepared(form, self._lines(delivery, form, rendered.body, now), rendered.body, now)
+                return form, self._lines(delivery, form, rendered.body, now), rendered.body, now
             self._on_heavy(delivery)
             rendered = await self._render_elsewhere(delivery, event, route)
             now = datetime.now(UTC)
@@ -295,26 +306,29 @@ class Attempt:
         return self._signed_lines(delivery, form, body, now) + request.header_lines(trace_context.headers(trace))
 
     def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
-        row = row_of(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, number=0)
+        row = row_of(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, 0)
         self._recorder.attempted(delivery, row)
         if not delivery.is_test:
-            self._metrics.attempted(Outcome.SUPPRESSED.value, "none", 0.0)
+            self._metrics.attempted(Outcome.SUPPRESSED.value, None, 0.0)
 
     def _record(
         self, delivery: Delivery, route: Route, answer: Answer, key_ids: str, started_at: datetime, seconds: float
     ) -> None:
         delivery.sent_at = 0.0
-        verdict = classify(answer)
-        outcome, wait = self._conclude(delivery, answer, verdict, started_at)
-        row = row_of(delivery, route, outcome, answer, key_ids, started_at, seconds, number=delivery.failures + 1)
-        delivery.succeeded = verdict is Verdict.SUCCESS or succeeded(answer)
+        verdict, wait, number = classify(answer), None, delivery.failures + 1
+        if verdict is Verdict.SUCCESS:
+            outcome, delivery.succeeded = Outcome.DELIVERED, True
+        else:
+            outcome, wait = self._conclude(delivery, answer, verdict, started_at)
+            delivery.succeeded = succeeded(answer)
+        row = row_of(delivery, route, outcome, answer, key_ids, started_at, seconds, number)
         if outcome is not Outcome.DELIVERED:
-            delivery.failures += 1
+            delivery.failures = number
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
             wait = timedelta(0)  # the window closed during the request: a retry now is suppressed at once
-        self._recorder.attempted(delivery, row, retry_after=wait)
+        self._recorder.attempted(delivery, row, wait)
         if not delivery.is_test:
-            self._metrics.attempted(row.outcome, core_delivery.status_class(answer), seconds)
+            self._metrics.attempted(row.outcome, row.status_code, seconds)
         if verdict is Verdict.GONE and (delivery.is_handed_over or not delivery.is_withdrawn):
             self._on_gone(route)
         if self._on_attempted is not None:  # last: who only looks on must not keep anything from being recorded
@@ -323,18 +337,14 @@ class Attempt:
     def _conclude(
         self, delivery: Delivery, answer: Answer, verdict: Verdict, now: datetime
     ) -> tuple[Outcome, timedelta | None]:
-        """The outcome of an answer, and the delay until the retry; None if there is none."""
-        match verdict:
-            case Verdict.SUCCESS:
-                return Outcome.DELIVERED, None
-            case Verdict.GONE:
-                return Outcome.FAILED, None
-            case Verdict.FAILURE:
-                at_least = None
-                if isinstance(answer, Response) and answer.status in (429, 503):
-                    at_least = retry.retry_after(answer.header("retry-after"), now=now)
-                wait = self._delay(delivery.failures + 1, at_least)
-                return (Outcome.FAILED, None) if wait is None else (Outcome.RETRYING, wait)
+        """The outcome of a failure, and the delay until the retry; None if there is none."""
+        if verdict is Verdict.GONE:
+            return Outcome.FAILED, None
+        at_least = None
+        if isinstance(answer, Response) and answer.status in (429, 503):
+            at_least = retry.retry_after(answer.header("retry-after"), now=now)
+        wait = self._delay(delivery.failures + 1, at_least)
+        return (Outcome.FAILED, None) if wait is None else (Outcome.RETRYING, wait)
 
     def _delay(self, failures: int, at_least: timedelta | None = None) -> timedelta | None:
         roll = random()  # noqa: S311 - spreads retries, hides nothing

@@ -54,32 +54,32 @@ def row_of(
     key_ids: str,
     started_at: datetime,
     seconds: float,
-    *,
     number: int,
 ) -> AttemptRow:
     """The row of the attempt. `number` counts requests from 1; it is 0 for an outcome without a request."""
-    event = delivery.event
-    response = answer if isinstance(answer, Response) else None
-    kept = KEPT_SUCCESS_BYTES if outcome is Outcome.DELIVERED else KEPT_FAILURE_BYTES
+    event, status, head, body = delivery.event, None, None, None
+    if isinstance(answer, Response):
+        kept = KEPT_SUCCESS_BYTES if outcome is Outcome.DELIVERED else KEPT_FAILURE_BYTES
+        status, head, body = answer.status, head_of(answer), answer.body[:kept]
     return AttemptRow(
-        delivery.shard,
         event.seq,
         delivery.tick,
         delivery.route_id,
         delivery.event_time,
         started_at,
-        None if response is None else response.status,
+        delivery.shard,
+        status,
         number,
         int(seconds * 1000),
         route.version,
+        delivery.is_test,
         str(outcome),  # `.value` is a call in Python
         None if answer is None or outcome is Outcome.DELIVERED else core_delivery.error_name(answer),
         event.tenant,
         event.id,
         event.type,
         key_ids or None,
-        None if response is None else head_of(response),
-        None if response is None else response.body[:kept],
-        delivery.is_test,
+        head,
+        body,
         core_delivery.delivery_key(delivery.id),
     )

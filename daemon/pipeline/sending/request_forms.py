@@ -31,7 +31,7 @@ class RouteForm:
 
 
 class RequestForms:
-    """`of` is on the hot path: a look-up and two comparisons."""
+    """`known` is on the hot path: a look-up and two comparisons."""
 
     def __init__(self, keychain: Keychain, options: RequestOptions) -> None:
         self._keychain = keychain
@@ -39,13 +39,18 @@ class RequestForms:
         self._forms: dict[UUID, RouteForm] = {}
         keychain.on_aged.append(self._forms.clear)
 
+    def known(self, route: Route, now: datetime) -> RouteForm | None:
+        """The form of a route's requests now, if it was made before."""
+        form = self._forms.get(route.id)
+        return form if form is not None and form.route is route and now < form.until else None
+
     def of(self, route: Route, now: datetime) -> RouteForm | None:
         """The form of a route's requests now; None if the keychain must load its secrets first.
 
         Raises UnsendableHeader.
         """
-        form = self._forms.get(route.id)
-        if form is not None and form.route is route and now < form.until:
+        form = self.known(route, now)
+        if form is not None:
             return form
         keys, custom = self._keychain.cached_keys(route, now), self._keychain.cached_headers(route)
         if keys is None or custom is None:

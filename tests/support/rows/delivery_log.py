@@ -215,8 +215,8 @@ class _Writer:
     def _attempt(self, event: asyncpg.Record, route_id: UUID, outcome: str, number: int) -> AttemptRow:
         at = self.time(event)
         return AttemptRow(
-            shard_of(TENANT), event["seq"], self._tick, route_id, at, datetime.now(UTC),
-            200 if outcome == "delivered" else 500, number, 5, 1, outcome,
+            event["seq"], self._tick, route_id, at, datetime.now(UTC), shard_of(TENANT),
+            200 if outcome == "delivered" else 500, number, 5, 1, False, outcome,
             None if outcome == "delivered" else "http_500", TENANT, event["id"], event["type"], "k", "[]", b"",
             delivery_key=delivery_key(delivery_id(route_id, event["id"], at)) if number else None,
         )  # fmt: skip

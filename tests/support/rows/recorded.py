@@ -55,8 +55,8 @@ class Recorded:
     def row(self, outcome: str, *, number: int = 1, **more: Any) -> AttemptRow:
         key_ids = self.route["key"]["id"] if number else None
         row = AttemptRow(
-            shard_of(TENANT), self.event["seq"], 1, UUID(self.route["id"]), self.event["recorded_at"],
-            STARTED, 200, number, 42, 1, outcome, None, TENANT, self.event["id"],
+            self.event["seq"], 1, UUID(self.route["id"]), self.event["recorded_at"], STARTED, shard_of(TENANT),
+            200, number, 42, 1, False, outcome, None, TENANT, self.event["id"],
             self.event["type"], key_ids, HEAD, b"ok",
             delivery_key=delivery_key(self.id) if number else None,
         )  # fmt: skip

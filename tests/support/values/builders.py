@@ -72,6 +72,7 @@ def attempt(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROU
         number=number,
         duration_ms=12,
         route_version=3,
+        is_test=False,
         outcome=outcome,
         error=None,
         tenant=TENANTS[shard],

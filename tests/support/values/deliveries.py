@@ -38,6 +38,6 @@ def delivery(
 def outcome(of: Delivery, word: str = "delivered", *, number: int = 1) -> AttemptRow:
     event = of.event
     return AttemptRow(
-        of.shard, event.seq, of.tick, of.route_id, of.event_time, NOON, 200, number, 5, 1, word, None,
+        event.seq, of.tick, of.route_id, of.event_time, NOON, of.shard, 200, number, 5, 1, False, word, None,
         event.tenant, event.id, event.type, None, None, None,
     )  # fmt: skip

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tamperlog import merkle  # type: ignore[import-untyped] # it has annotations, and no py.typed
 
 from daemon.core.sealing import tree
@@ -23,6 +25,16 @@ def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_an_independent_library_computes_the_same_root(size: int) -> None:
     assert ROOTS[size] == merkle.merkle_root(LEAVES[:size])
+
+
+@given(st.lists(st.integers(0, 20), max_size=12))
+def test_a_tree_that_grows_by_parts_of_any_size_is_that_of_all_leaves(parts: list[int]) -> None:
+    grown, leaves = tree.MerkleRoot(), list[bytes]()
+    for part in parts:
+        more = [tree.leaf_hash(b"%d" % number) for number in range(len(leaves), len(leaves) + part)]
+        grown.extend(more)
+        leaves += more
+        assert (grown.size, grown.value) == (len(leaves), merkle.merkle_root(leaves) if leaves else tree.EMPTY_ROOT)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -85,12 +85,15 @@ class HealthWatch:
 
     def recorded(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""
+        heard, delivered = self._heard, Outcome.DELIVERED.value
         for row in rows:
             if row.number and not row.is_test:
-                runs = self._heard.setdefault(row.route_id, [])
-                if runs and row.outcome == runs[-1].last.outcome == Outcome.DELIVERED:
-                    runs[-1].count += 1
-                    runs[-1].last = row
+                runs = heard.get(row.route_id)
+                if runs is None:
+                    heard[row.route_id] = [_Run(row)]
+                elif row.outcome == delivered == (run := runs[-1]).last.outcome:
+                    run.count += 1
+                    run.last = row
                 else:
                     runs.append(_Run(row))
         if self._heard:

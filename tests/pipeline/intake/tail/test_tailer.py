@@ -349,7 +349,7 @@ async def test_an_older_tick_that_is_told_later_hides_no_newer_one(
 async def test_no_events_are_brought_while_memory_is_full(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with tailing(database_url, monkeypatch) as (it, tailer, _):
         assert tailer.read_upto.tick == 0
-        monkeypatch.setattr(type(it.pipeline._ledger), "has_room", property(lambda _ledger: False))
+        monkeypatch.setattr(it.pipeline._ledger, "has_room", False)
         assert tailer.read_upto == NOTHING_READ
 
 

@@ -58,7 +58,7 @@ METRICS_OF_SOURCES = ["hookledger_source_messages_total", "hookledger_source_lag
 
 def used(metrics: Metrics) -> Metrics:
     """Sets one sample of each metric. For a worker, call it before the next worker is created: that takes over this process."""
-    metrics.attempted("delivered", "2xx", 0.1)
+    metrics.attempted("delivered", 200, 0.1)
     metrics.decided(Decision.DELIVER, 3)
     metrics.add_up()  # as each flush of outcomes does
     metrics.events_published.labels("accepted").inc()
