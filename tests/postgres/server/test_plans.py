@@ -65,6 +65,7 @@ FLUSH_ARGUMENTS = ", ".join(
     ["'me'", SHARDS, "'{1,1,1,1}'", "1", "'{}'", "NULL", "0", "'1:1:'", "now()", *["'{}'"] * 32]
 )
 COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
+COUNT_FEW = replays._COUNT.format(found=replays._FEW_FOUND)
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"], steady_time=STATEMENT_TIME)
 
 
@@ -144,6 +145,7 @@ STATEMENTS = (
     Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1, NULL, 0, ''", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
     Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
     Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
+    Hot("replay of what failed, counted", COUNT_FEW, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_outcome_event_time_seq_idx", "attempt_route_id_seq_idx", "retry_pkey"}, 210),
     Hot("replay, scheduled", SCHEDULE, f"'{UUID(int=3)}', 500, '00000000-0000-0000-0000-000000000007', now() - interval '1 hour'", {"replay_part_pkey", "attempt_route_id_seq_idx", "domain_event_pkey"}, 40),
     Hot("replays that run", replays._RUNNING, SHARDS, {"replay_running_key", "retry_replay_idx"}, 20),
     Hot("replay, withdrawn", replays._WITHDRAW, f"'{UUID(int=3)}'", {"retry_replay_idx", "replay_pkey"}, 10),
