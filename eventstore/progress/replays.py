@@ -357,6 +357,11 @@ async def cancel(database: Database, replay: Replay, *, detail: str) -> Replay:
     return Replay(**row)
 
 
+async def forget(connection: asyncpg.pool.PoolConnectionProxy, *, before: datetime) -> None:
+    """Deletes the replays that ended before a moment."""
+    await connection.execute("DELETE FROM hookledger.replay WHERE ended_at < $1", before)
+
+
 async def _found(connection: asyncpg.pool.PoolConnectionProxy, scope: ReplayScope) -> str:
     """How the deliveries of a scope are found, whichever way is the quicker one."""
     if scope.wanted == "failed":
