@@ -187,6 +187,7 @@ STATEMENTS = (
     Hot("events with a value", field_search.OF_ANY_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20, 1000000", {"domain_event_tenant_least_seq_idx"}, 60),
     Hot("events of a type with a value", field_search.OF_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20, 1000000, 'order.create'", {"domain_event_tenant_type_least_seq_idx"}, 60),
     Hot("whose event an id is", listing._OWNERS, "'evt-7007', 20", {"domain_event_id_key"}, 10),
+    Hot("the oldest event of a tenant", listing._OLDEST, "'t7'", {"domain_event_tenant_least_seq_idx"}, 5),
     Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("contexts of ids", same_ids._CONTEXTS, "'{t7}', '{evt-7007}'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
