@@ -116,7 +116,9 @@ async def explain_event(
     ids = [timeline.current.id for timeline in timelines]
     ranges = await outcomes.ranges(database, ids)
     pending = {p.route_id: p for p in await outcomes.waiting(database, ids, seq=event.seq, event_time=event.event_time)}
-    attempts = await outcomes.attempts(database, ids, first=event.seq, last=event.seq)
+    attempts: dict[UUID, list[RecordedAttempt]] = {}
+    for attempt in await outcomes.attempts(database, ids, first=event.seq, last=event.seq):
+        attempts.setdefault(attempt.route_id, []).append(attempt)
     kept_from = (await retention.horizon(database)).attempts
     is_kept = kept_from is None or event.recorded_at >= kept_from
     explained: list[Explained] = []
@@ -124,7 +126,7 @@ async def explain_event(
     await judge.prepare(timelines)
     for timeline in timelines:
         await asyncio.sleep(0)  # a tenant may have many routes
-        own_attempts = tuple(a for a in attempts if a.route_id == timeline.current.id)
+        own_attempts = tuple(attempts.get(timeline.current.id, ()))
         waiting = pending.get(timeline.current.id) or in_range(event, timeline.current.id, ranges)
         explained.append(
             _explained(event, timeline, await judge.judge(timeline), own_attempts, waiting, is_kept=is_kept)

@@ -7,6 +7,7 @@ several keys run on the valid sections.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from daemon.config.sections import (
     DashboardSection,
     DeliverySection,
     EgressSection,
+    RetentionSection,
     SealSection,
     ServerSection,
     TracingSection,
@@ -122,7 +124,8 @@ def _check_together(sections: Mapping[str, Section | None], given: GivenValues, 
             case ServerSection():
                 yield from _check_exposure(section, given, is_dev=is_dev)
             case DeliverySection():
-                yield from _check_delivery(section, given)
+                kept = sections["retention"]
+                yield from _check_delivery(section, kept if isinstance(kept, RetentionSection) else None, given)
             case DashboardSection():
                 found = sections["server"]
                 yield from _check_dashboard(section, found if isinstance(found, ServerSection) else None, given)
@@ -231,7 +234,7 @@ def _keeps_cookies_in_frames(server: ServerSection) -> bool:
     return url.scheme == "https" or is_loopback(url.hostname or "")
 
 
-def _check_delivery(delivery: DeliverySection, given: GivenValues) -> Iterator[str]:
+def _check_delivery(delivery: DeliverySection, kept: RetentionSection | None, given: GivenValues) -> Iterator[str]:
     if delivery.retry_cap_seconds < delivery.retry_first_seconds:
         yield (
             f"{given.where('delivery', 'retry_cap_seconds')}: the cap of {delivery.retry_cap_seconds:g} s is below "
@@ -241,4 +244,10 @@ def _check_delivery(delivery: DeliverySection, given: GivenValues) -> Iterator[s
         yield (
             f"{given.where('delivery', 'route_concurrency')}: one route may not have {delivery.route_concurrency} "
             f"requests where all have {delivery.concurrency}; lower it or raise delivery.concurrency"
+        )
+    after = delivery.auto_disable_after
+    if kept is not None and after is not None and after > timedelta(days=kept.attempts_days):
+        yield (
+            f"{given.where('delivery', 'auto_disable_after')}: failures are kept for {kept.attempts_days} days "
+            "(retention.attempts_days), so none could be seen to last for longer; lower it or raise that"
         )

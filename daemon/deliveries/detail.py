@@ -87,7 +87,7 @@ async def detail(
     requests = [exchange for exchange in recorded if exchange.number]
     sent: list[SentRequest | None] = [None] * len(requests)
     if event is not None:
-        parts = await sent_requests.collect(database, keychain, requests)
+        parts = await sent_requests.collect(database, index, keychain, requests)
         as_sent = payload_event(event, event_time=pair.event_time)
         sent = await sent_requests.rebuild(as_sent, parts, request_options, tenant=event.tenant, places=places)
     by_hand = await manual_retry.of_delivery(database, route_id=pair.route_id, seq=pair.seq, limit=MAX_MANUAL_RETRIES)

@@ -187,7 +187,7 @@ def _was_disabled(route: Route) -> bool:
 
 
 async def _scope(database: Database, route: Route, period: ReplayPeriod, status: ReplayStatus) -> ReplayScope:
-    kept_from = (await retention.horizon(database)).events
+    kept_from = await _kept_from(database, route.tenant, period)
     begin = resend.period(route, since=period.since, until=period.until, kept_from=kept_from)
     if isinstance(begin, ResendRefused):
         raise Conflict(begin.reason)
@@ -199,6 +199,17 @@ async def _scope(database: Database, route: Route, period: ReplayPeriod, status:
         sendable_from=begin,
         wanted=status.value,
     )
+
+
+async def _kept_from(database: Database, tenant: str, period: ReplayPeriod) -> datetime | None:
+    """When the oldest event of the tenant that is kept happened, if the period may begin before it. Events are dropped
+    by when they were recorded, and may have happened long before that.
+    """
+    recorded_from = (await retention.horizon(database)).events
+    if recorded_from is None or recorded_from <= period.since:
+        return None
+    happened_from = await listing.oldest(database, tenant)
+    return recorded_from if happened_from is None else min(recorded_from, happened_from)
 
 
 async def _repeated(database: Database, context: Context) -> Replay | None:

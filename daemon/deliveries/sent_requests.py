@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from daemon import route_state
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.events import trace_context
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook import request
 from daemon.core.webhook.payload import PayloadEvent, RenderError
@@ -55,12 +56,12 @@ class _Signed:
 
 
 async def collect(
-    database: Database, keychain: Keychain, exchanges: Sequence[RecordedExchange]
+    database: Database, index: RouteIndex, keychain: Keychain, exchanges: Sequence[RecordedExchange]
 ) -> list[_Signed | None]:
     """What each request of one delivery was made of. None if there was no request, or if its secrets are gone."""
     if not exchanges:
         return []
-    versions = await _versions(database, exchanges)
+    versions = await _versions(database, index, exchanges)
     return [await _signed(keychain, versions, exchange) for exchange in exchanges]
 
 
@@ -99,12 +100,19 @@ def _options(part: _Signed) -> PayloadOptions:
     return request.options_of(part.route.config.payload, is_test=part.is_test)
 
 
-async def _versions(database: Database, exchanges: Sequence[RecordedExchange]) -> dict[int, Route]:
-    """The route in the versions of these exchanges."""
+async def _versions(database: Database, index: RouteIndex, exchanges: Sequence[RecordedExchange]) -> dict[int, Route]:
+    """The route in the versions of these exchanges. The log is read only for what this process has not applied yet: a
+    history may be long.
+    """
     wanted = {exchange.route_version for exchange in exchanges}
-    versions: dict[int, Route] = {}
-    route: Route | None = None
-    for event in await route_log.history(database, exchanges[0].route_id):
+    timeline = index.timeline(exchanges[0].route_id)
+    known = {} if timeline is None else {version: timeline.of_version(version) for version in wanted}
+    versions = {version: route for version, route in known.items() if route is not None}
+    if wanted <= versions.keys():
+        return versions
+    route = None if timeline is None else timeline.current
+    applied = 0 if route is None else route.version
+    for event in await route_log.history(database, exchanges[0].route_id, after_version=applied):
         route = route_state.following(route, event)
         if route.version in wanted:
             versions[route.version] = route

@@ -28,7 +28,7 @@ from uuid import UUID
 import asyncpg
 
 from eventstore.postgres import listen
-from eventstore.postgres.connect import Database
+from eventstore.postgres.connect import UNPRUNED, Database
 from eventstore.postgres.errors import RequestReused
 from eventstore.progress.steady_time import STATEMENT_TIME
 
@@ -116,6 +116,7 @@ async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryR
     """
     async with database.transaction() as connection:
         await lock(connection, route_id)
+        await connection.execute(UNPRUNED)
         if await _is_repeated(connection, route_id, seq, request):
             return RetryResult.DUE
         requeued = await _requeue(connection, route_id, seq)

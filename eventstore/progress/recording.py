@@ -143,12 +143,12 @@ _FLUSH = _statement()
 _SUPPRESSED_PAIRS = 1000
 
 # NOT IN a subquery is hashed, and <> ALL of a parameter is not: two thousand may be in memory.
-# $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route
-# version, $8 to $10 the log that was read: timeline, tick and its snapshot
-_SUPPRESS = f"""
+# $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 to $9 the log
+# that was read: timeline, tick and its snapshot. It must read no partitions: UNPRUNED in postgres/connect.py says why.
+_TAKE_CLOSED = f"""
 WITH held AS MATERIALIZED (
     SELECT shard FROM hookledger.lease
-     WHERE owner = $1 AND shard = $2 AND epoch = $3 AND (SELECT hookledger.is_same_log($8, $9, $10))
+     WHERE owner = $1 AND shard = $2 AND epoch = $3 AND (SELECT hookledger.is_same_log($7, $8, $9))
        FOR NO KEY UPDATE
 ), retries AS (
     DELETE FROM hookledger.retry r
@@ -168,27 +168,38 @@ WITH held AS MATERIALIZED (
                           WHERE q.route_id = $4 AND NOT q.seqs && $6::bigint[] AND q.last_time < $5
                           ORDER BY q.epoch, q.flush LIMIT 10) few) counted
             WHERE pairs_before < {_SUPPRESSED_PAIRS})
-    RETURNING p.seqs, p.ticks, p.recorded_ats, p.event_times
+    RETURNING p.epoch, p.flush, p.seqs, p.ticks, p.recorded_ats, p.event_times
+)
+SELECT NULL::bigint AS epoch, NULL::bigint AS flush, seq, tick, recorded_at, event_time FROM retries
+ UNION ALL
+SELECT p.epoch, p.flush, u.* FROM packed p, unnest(p.seqs, p.ticks, p.recorded_ats, p.event_times) AS u
+"""
+
+# $1 route, $2 its version, $3 to $7 what was taken: seqs, ticks, times of recording and of the events, and whether it
+# was packed.
+_NOTE_SUPPRESSED = """
+WITH taken AS MATERIALIZED (
+    SELECT * FROM unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::boolean[])
+                  AS u (seq, tick, recorded_at, event_time, is_packed)
 ), gone AS (
-    SELECT seq, tick, recorded_at, event_time FROM retries
+    SELECT * FROM taken WHERE NOT is_packed
      UNION ALL
     -- A delivery of a packed row that was sent before has an outcome, or a row in retry. One in flight need not have
     -- either: its packed row was left out above.
-    SELECT u.* FROM packed, unnest(seqs, ticks, recorded_ats, event_times) AS u (seq, tick, recorded_at, event_time)
+    SELECT u.* FROM taken u
      -- Looked for one by one, in the days since the event: for NOT EXISTS the planner may read all of the route.
      -- An outcome comes after its event; the day allows for clocks that are set back.
-     WHERE (SELECT a.seq FROM hookledger.attempt a
-             WHERE a.route_id = $4 AND a.seq = u.seq AND a.at >= u.recorded_at - interval '1 day' LIMIT 1) IS NULL
-       AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $4 AND r.seq = u.seq)
+     WHERE u.is_packed AND (SELECT a.seq FROM hookledger.attempt a
+             WHERE a.route_id = $1 AND a.seq = u.seq AND a.at >= u.recorded_at - interval '1 day' LIMIT 1) IS NULL
+       AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $1 AND r.seq = u.seq)
 ), noted AS (
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
            route_version, outcome, tenant, event_id, event_type, is_test)
-    SELECT e.shard, g.seq, g.tick, $4, g.event_time, clock_timestamp(), 0, 0, $7, 'suppressed', e.tenant, e.id, e.type,
+    SELECT e.shard, g.seq, g.tick, $1, g.event_time, clock_timestamp(), 0, 0, $2, 'suppressed', e.tenant, e.id, e.type,
            e.test_route IS NOT NULL
       FROM gone g JOIN hookledger.domain_event e ON e.seq = g.seq AND e.recorded_at = g.recorded_at
     RETURNING 1)
-SELECT (SELECT count(*) FROM noted) AS noted,
-       (SELECT count(*) FROM retries) + (SELECT count(*) FROM packed) AS removed
+SELECT count(*) FROM noted
 """
 
 
@@ -232,11 +243,18 @@ async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
     of the shard's progress. `in_flight` are the seqs that this process must not suppress. `mark` is of the log that
     says when the window closed: nothing is suppressed in another one.
     """
-    async with database.connection(seconds=30) as connection:
-        (row,) = await connection.fetch(
-            _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version, *mark
-        )
-    return Suppressed(row["noted"], row["removed"])
+    async with database.transaction(seconds=30) as connection:
+        taken = await connection.fetch(_TAKE_CLOSED, owner, shard, epoch, route_id, closed_at, list(in_flight), *mark)
+        if not taken:
+            return Suppressed(0, 0)
+        retries = {row["seq"]: row for row in taken if row["epoch"] is None}
+        packed = [row for row in taken if row["epoch"] is not None]
+        # What has a row in `retry` may be in a packed row, too.
+        gone = ({row["seq"]: row for row in packed} | retries).values()
+        of_gone = [[row[name] for row in gone] for name in ("seq", "tick", "recorded_at", "event_time")]
+        are_packed = [row["seq"] not in retries for row in gone]
+        noted = await connection.fetchval(_NOTE_SUPPRESSED, route_id, route_version, *of_gone, are_packed)
+    return Suppressed(noted, len(retries) + len({(row["epoch"], row["flush"]) for row in packed}))
 
 
 def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int, now: datetime | None) -> list[object]:

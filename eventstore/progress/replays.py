@@ -31,6 +31,9 @@ from eventstore.progress.steady_time import STATEMENT_TIME
 PART_SEQS = 500
 # The most rows that a replay may have in `retry` at a time.
 WAITING_ROWS = 1000
+# So many failed deliveries are looked at one by one, in half a second. If there are more, all outcomes of their period
+# are read, which takes a second for a million.
+MANY_FAILED = 20_000
 
 # Deadlines that suffice to count a million outcomes, and to store as many seqs.
 _COUNT_SECONDS = 15.0
@@ -43,7 +46,7 @@ _FAILED = "bool_and(a.outcome = 'failed') FILTER (WHERE a.outcome <> 'retrying')
 _RULES = {"failed": _FAILED, "all": f"{_FAILED} OR bool_or(a.outcome = 'delivered')"}
 
 _ENDED = """
-SELECT seq, outcome FROM hookledger.attempt
+SELECT seq, outcome, event_time FROM hookledger.attempt
  WHERE route_id = $1 AND event_time >= $2 AND event_time < $3 AND at >= $2 - interval '1 day' AND NOT is_test"""
 
 # $1 route, $2 sendable from, $3 until. An outcome is recorded after its event; the day allows for clocks that are set
@@ -60,6 +63,23 @@ found AS (
      WHERE NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $1 AND r.seq = f.seq)
 )
 """
+
+# The same for what failed, if that is few among very many that were delivered: each of them is looked at alone. A
+# scalar subquery, since the planner may turn NOT EXISTS into a join that reads all outcomes of the route.
+_FAILED_ROWS = f"{_ENDED} AND outcome = 'failed' AND outcome IN ('failed', 'suppressed', 'expired')"
+_FEW_FOUND = f"""
+found AS (
+    SELECT f.seq FROM (SELECT DISTINCT seq, event_time FROM ({_FAILED_ROWS}) failed) f
+     WHERE (SELECT a.seq FROM hookledger.attempt a
+             WHERE a.route_id = $1 AND a.seq = f.seq AND a.at >= f.event_time - interval '1 day'
+               AND a.outcome IN ('delivered', 'suppressed', 'expired') LIMIT 1) IS NULL
+), ended AS (
+    SELECT f.seq FROM found f
+     WHERE NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $1 AND r.seq = f.seq)
+)
+"""
+# $4 so many are not few.
+_ARE_FEW = f"SELECT count(*) < $4 FROM ({_FAILED_ROWS} LIMIT $4) failed"
 
 # The same for deliveries that somebody chose: $13 their seqs.
 _CHOSEN = """
@@ -208,9 +228,9 @@ class Scheduled(NamedTuple):
 
 async def count(database: Database, scope: ReplayScope) -> int:
     """How many deliveries a replay would send."""
-    statement = _COUNT.format(found=_FOUND.format(rule=_RULES[scope.wanted]))
     async with database.transaction(seconds=_COUNT_SECONDS) as connection:
         await _limit_statement(connection, _COUNT_SECONDS)
+        statement = _COUNT.format(found=await _found(connection, scope))
         number: int = await connection.fetchval(statement, scope.route_id, scope.sendable_from, scope.until)
     return number
 
@@ -231,12 +251,11 @@ async def begin(
 
     Raises ReplayRunning if the route has a running replay, and RequestReused if the request id was used before.
     """
-    found = _FOUND.format(rule=_RULES[scope.wanted]) if chosen is None else _CHOSEN
-    statement = _BEGIN.format(found=found)
     async with database.transaction(seconds=_BEGIN_SECONDS) as connection:
         if await connection.fetchval(_IS_RUNNING, scope.route_id):
             raise ReplayRunning(f"a replay of route {scope.route_id} is running")
         await _limit_statement(connection, _BEGIN_SECONDS)
+        statement = _BEGIN.format(found=_CHOSEN if chosen is not None else await _found(connection, scope))
         try:
             await connection.execute(
                 statement,
@@ -336,6 +355,20 @@ async def cancel(database: Database, replay: Replay, *, detail: str) -> Replay:
             await manual_retry.notify_owners(connection)
         (row,) = await connection.fetch(_BY_ID, replay.id)
     return Replay(**row)
+
+
+async def forget(connection: asyncpg.pool.PoolConnectionProxy, *, before: datetime) -> None:
+    """Deletes the replays that ended before a moment."""
+    await connection.execute("DELETE FROM hookledger.replay WHERE ended_at < $1", before)
+
+
+async def _found(connection: asyncpg.pool.PoolConnectionProxy, scope: ReplayScope) -> str:
+    """How the deliveries of a scope are found, whichever way is the quicker one."""
+    if scope.wanted == "failed":
+        bounds = scope.route_id, scope.sendable_from, scope.until
+        if await connection.fetchval(_ARE_FEW, *bounds, MANY_FAILED):
+            return _FEW_FOUND
+    return _FOUND.format(rule=_RULES[scope.wanted])
 
 
 async def _limit_statement(connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> None:

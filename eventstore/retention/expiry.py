@@ -2,6 +2,8 @@
 
 A row that a flush has locked is skipped, and the next sweep finds it. A delivery that is in flight while it expires has
 two outcomes, `expired` and its real one; the later one counts.
+
+Each batch is a transaction that begins with UNPRUNED (eventstore/postgres/connect.py says why).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from datetime import datetime
 
 import asyncpg
 
+from eventstore.postgres.connect import UNPRUNED
 from eventstore.progress.steady_time import STATEMENT_TIME
 
 # A batch locks its rows for some milliseconds. A flush that settles one of them waits for that time.
@@ -98,7 +101,9 @@ async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime)
     for statement, batch in ((_EXPIRE_PARKED, _PACKED_BATCH), (_EXPIRE_RETRIES, _RETRY_BATCH)):
         rows = batch
         while rows == batch:
-            (row,) = await connection.fetch(statement, before, batch)
+            async with connection.transaction():
+                await connection.execute(UNPRUNED)
+                (row,) = await connection.fetch(statement, before, batch)
             rows = row["rows"]
             expired += row["expired"]
     return expired

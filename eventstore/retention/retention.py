@@ -11,6 +11,7 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
     attempt         no outcome in it is above the floor, and no waiting delivery is older than its end: the attempts
                     tell which deliveries of a packed row are done
     manual retry    the outcomes of its day were dropped: it explains why something came after a final outcome
+    replay          it ended so long ago that all outcomes of its requests were dropped, for the same reason
     tick            it is below the floor, and before the first tick that can have read an event that is kept
     refusals        as old as events: of sources, the messages that became none
     key, headers    the route was deleted so long ago that no request with them can be shown any more: of its requests
@@ -32,7 +33,7 @@ import asyncpg
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
-from eventstore.progress import manual_retry
+from eventstore.progress import manual_retry, replays
 from eventstore.retention import expiry
 from eventstore.route_log import sealed_secrets
 from eventstore.sources import refusals
@@ -52,8 +53,9 @@ LOCK_TIMEOUT = timedelta(seconds=20)
 _TICK_BATCH = 10_000
 
 _MARKS = ("events_kept_from", "attempts_kept_from")
-# An outcome may be recorded after its route was deleted: the request was under way, or PostgreSQL was away.
-_AFTER_DELETION = timedelta(days=1)
+# An outcome may be recorded after its route was deleted, or its replay cancelled: the request was under way, or
+# PostgreSQL was away.
+_AFTER_END = timedelta(days=1)
 
 _DAYS = """
 SELECT c.relname AS name, to_date(right(c.relname, 8), 'YYYYMMDD') AS day,
@@ -284,10 +286,13 @@ async def _drop(connection: asyncpg.pool.PoolConnectionProxy, parent: str, mark:
 
 
 async def _sweep_resends(connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Deletes the records of manual retries whose outcomes were dropped. The others explain outcomes that are kept."""
+    """Deletes the records of manual retries and replays whose outcomes were dropped. The others explain outcomes that
+    are kept.
+    """
     dropped_to = await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'attempts_kept_from'")
     if dropped_to is not None:
         await manual_retry.forget(connection, before=datetime.fromisoformat(dropped_to))
+        await replays.forget(connection, before=datetime.fromisoformat(dropped_to) - _AFTER_END)
 
 
 async def _sweep_ticks(connection: asyncpg.pool.PoolConnectionProxy) -> int:
@@ -311,4 +316,4 @@ async def _sweep_secrets(connection: asyncpg.pool.PoolConnectionProxy) -> int:
     if not kept_from:
         return 0
     newest = max(datetime.fromisoformat(row["value"]) for row in kept_from)
-    return await sealed_secrets.forget_deleted(connection, before=newest - _AFTER_DELETION)
+    return await sealed_secrets.forget_deleted(connection, before=newest - _AFTER_END)

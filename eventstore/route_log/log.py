@@ -219,6 +219,19 @@ async def of_version(database: Database, route_id: UUID, version: int) -> RouteE
     return None if row is None else RouteEvent(*row)
 
 
+async def configured_before(database: Database, route_id: UUID, version: int) -> RouteEvent | None:
+    """The last event before that version of a route that has its configuration; None before the first one."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_CONFIGURED_BEFORE, route_id, version)
+    return None if row is None else RouteEvent(*row)
+
+
+_CONFIGURED_BEFORE = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE route_id = $1 AND version < $2::bigint AND type IN ('created', 'edited') ORDER BY version DESC LIMIT 1
+"""
+
+
 async def of_versions(database: Database, versions: Sequence[tuple[UUID, int]]) -> dict[tuple[UUID, int], RouteEvent]:
     """(route, version) → the event, for those of these that there are."""
     if not versions:

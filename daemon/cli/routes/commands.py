@@ -298,7 +298,7 @@ def history(route_id: UUID, tenant: str | None, config_file: Path | None, as_jso
     events = with_store(settings(config_file), work)
     if not events or tenant not in {None, events[0].tenant}:
         raise _unknown(route_id)
-    history_rows = route_shapes.of_history(events)
+    history_rows = route_shapes.of_history(events[::-1], configured=None)
     if as_json:
         output.document(history_rows)
         return

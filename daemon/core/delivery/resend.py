@@ -44,7 +44,7 @@ def delivery(route: Route, event_time: datetime) -> ResendRefused | None:
 def period(route: Route, *, since: datetime, until: datetime, kept_from: datetime | None) -> datetime | ResendRefused:
     """From which event time on the events of [since, until) may be sent again, or why none of them may.
 
-    `kept_from` is the time of the oldest event that retention keeps, None if all events are kept.
+    `kept_from` is when the oldest event happened that retention keeps, None if all of the period are kept.
     """
     refused = _not_enabled(route)
     if refused is not None:

@@ -13,6 +13,7 @@ raises BrokenHistory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar, assert_never
 from uuid import UUID
 
 from daemon.core.routing import windows
-from daemon.core.routing.windows import Window
+from daemon.core.routing.windows import Window, Windows
 
 _Kept = TypeVar("_Kept")
 
@@ -128,7 +129,7 @@ class Route:
     pos: int
     status: RouteStatus
     config: RouteConfig
-    windows: tuple[Window, ...]
+    windows: Sequence[Window]
     keys: tuple[KeyRef, ...]
     created_at: datetime
     updated_at: datetime
@@ -358,7 +359,7 @@ def _created(event: LifecycleEvent) -> Route:
         pos=event.pos,
         status=RouteStatus.ENABLED if enabled else RouteStatus.DISABLED,
         config=config_from_body(event.body["config"]),
-        windows=(Window(event.effective_at),) if enabled else (),
+        windows=Windows([], 0, Window(event.effective_at) if enabled else None),
         keys=(_key(event.body["key"]),),
         created_at=event.effective_at,
         updated_at=event.effective_at,

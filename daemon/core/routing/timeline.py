@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 from daemon.core.routing import windows
 from daemon.core.routing.route import KeyRef, Route, RouteConfig, RouteStatus
-from daemon.core.routing.windows import Window
+from daemon.core.routing.windows import Window, Windows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -162,10 +162,10 @@ class _States:
         )
 
 
-def _windows_at(present: Sequence[Window], since: datetime, *, is_enabled: bool) -> tuple[Window, ...]:
+def _windows_at(present: Sequence[Window], since: datetime, *, is_enabled: bool) -> Windows:
     """The windows as they were when a state began."""
-    begun = tuple(present[: windows.count_begun(present, since)])
-    return (*begun[:-1], Window(begun[-1].start)) if is_enabled else begun
+    shared = windows.shared(present)
+    return shared.first(shared.count_begun(since), is_open=is_enabled)
 
 
 def _microseconds(at: datetime) -> int:

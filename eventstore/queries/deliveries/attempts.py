@@ -13,6 +13,9 @@ from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress.steady_time import AHEAD
 
+# A delivery may be sent again for ever: its newest attempts are read, and no more of them.
+MAX_ATTEMPTS = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedAttempt:
@@ -91,10 +94,14 @@ class WaitingState:
     due_at: datetime | None
 
 
+# The newest $4 attempts of each delivery, and the one that delivered.
 _ATTEMPTS = """
 SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code, error, route_version, key_ids
-  FROM hookledger.attempt
- WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
+  FROM (SELECT *, row_number() OVER (PARTITION BY route_id, seq ORDER BY at DESC, number DESC) AS nth,
+               row_number() OVER (PARTITION BY route_id, seq ORDER BY outcome <> 'delivered', at, number) AS nth_end
+          FROM hookledger.attempt
+         WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3) found
+ WHERE nth <= $4 OR (nth_end = 1 AND outcome = 'delivered')
  ORDER BY at, number
 """
 
@@ -110,14 +117,14 @@ SELECT DISTINCT $2::bigint, route_id, 'parked', 0, NULL::timestamptz FROM hookle
 
 _RANGES = "SELECT route_id, from_tick, from_seq FROM hookledger.parked_range WHERE route_id = ANY ($1::uuid[])"
 
-# $1 route, $2 seq, $3 the event time. An outcome is recorded after its event; the day allows for clocks that are set
-# back.
+# $1 route, $2 seq, $3 the event time, $4 the most rows. An outcome is recorded after its event; the day allows for
+# clocks that are set back.
 _EXCHANGES = """
 SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code, error, route_version, key_ids,
        event_type, is_test, response_head, response_body
   FROM hookledger.attempt
  WHERE route_id = $1 AND seq = $2 AND at >= $3::timestamptz - interval '1 day'
- ORDER BY at, number
+ ORDER BY at DESC, number DESC LIMIT $4
 """
 
 # The newest outcomes of a tenant's events from before $3, by the indexes of its lists: no more than so many of each are
@@ -171,9 +178,11 @@ SELECT p.route_id, p.seq, a.*
 
 
 async def attempts(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[RecordedAttempt]:
-    """The attempts of these routes and the events with seq in [first, last], in the order of recording."""
+    """The attempts of these routes and the events with seq in [first, last], in the order of recording: of each
+    delivery the newest MAX_ATTEMPTS, and in any case the one that delivered.
+    """
     async with database.connection(seconds=30) as connection:
-        rows = await connection.fetch(_ATTEMPTS, routes, first, last)
+        rows = await connection.fetch(_ATTEMPTS, routes, first, last, MAX_ATTEMPTS)
     return [RecordedAttempt(**row) for row in rows]
 
 
@@ -196,10 +205,10 @@ async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, LogPo
 
 
 async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[RecordedExchange]:
-    """The attempts of one delivery with their responses, in the order of recording."""
+    """The newest MAX_ATTEMPTS attempts of one delivery with their responses, in the order of recording."""
     async with database.connection(seconds=10) as connection:
-        rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time)
-    return [RecordedExchange(**row) for row in rows]
+        rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time, MAX_ATTEMPTS)
+    return [RecordedExchange(**row) for row in reversed(rows)]
 
 
 async def of_dropped_event(

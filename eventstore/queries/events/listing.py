@@ -127,6 +127,11 @@ _BY_ID = WITH_TICK.format(
 )
 
 
+# $1 the tenant
+_OLDEST = f"""
+SELECT {CLAIMED} FROM hookledger.domain_event WHERE tenant = $1 ORDER BY {CLAIMED}, seq LIMIT 1
+"""
+
 # $1 the id, $2 the most rows. OFFSET 0 as above.
 _OWNERS = """
 SELECT tenant, type, recorded_at FROM (
@@ -206,6 +211,15 @@ async def by_id(database: Database, tenant: str, event_id: str) -> list[LoggedEv
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(_BY_ID, tenant, event_id)
     return [logged_event(row) for row in found]
+
+
+async def oldest(database: Database, tenant: str) -> datetime | None:
+    """The earliest claimed time of the tenant's events that are kept, None if there are none. It may be long before
+    they were recorded.
+    """
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        found: datetime | None = await connection.fetchval(_OLDEST, tenant)
+    return found
 
 
 async def owners(database: Database, event_id: str, *, most: int) -> list[EventOwner]:

@@ -101,6 +101,14 @@ ON CONFLICT (route_id) DO UPDATE
 
 # $1 routes
 _FORGET = "DELETE FROM hookledger.route_health WHERE route_id = ANY ($1)"
+# $1 shards. Looked for route by route, the newest event first: a history may be long.
+_FORGET_CLOSED = """
+DELETE FROM hookledger.route_health h
+ WHERE h.shard = ANY ($1)
+   AND (SELECT e.effective_at FROM hookledger.route_event e
+         WHERE e.route_id = h.route_id AND e.type IN ('disabled', 'deleted')
+         ORDER BY e.version DESC LIMIT 1) > greatest(h.failed_at, h.delivered_at)
+"""
 _KNOWN = f"SELECT {_OF_ROW} FROM hookledger.route_health h WHERE route_id = ANY ($1)"
 # $1 shards
 _OF_SHARDS = f"SELECT {_OF_ROW} FROM hookledger.route_health h WHERE state <> 'ok' AND shard = ANY ($1)"
@@ -160,6 +168,14 @@ async def forget(database: Database, route_ids: Collection[UUID]) -> None:
     """Forgets what is known of these receivers."""
     async with database.connection() as connection:
         await connection.execute(_FORGET, list(route_ids))
+
+
+async def forget_closed(database: Database, shards: Collection[int]) -> None:
+    """Forgets what is known of receivers of these shards to which nothing was sent since their route was disabled, or
+    deleted.
+    """
+    async with database.connection(seconds=WRITE_SECONDS) as connection:
+        await connection.execute(_FORGET_CLOSED, list(shards))
 
 
 async def known(database: Database, route_ids: Collection[UUID]) -> list[HealthRow]:

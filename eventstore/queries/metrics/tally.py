@@ -34,6 +34,9 @@ from eventstore.queries.metrics.route_metrics import COUNTS, KEPT_DAYS
 # One process adds up at a time, and the others skip it. See the head of schema.sql for the mode.
 _ADD_UP_LOCK = "LOCK TABLE hookledger.tally_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT"
 _ADD_UP_SECONDS = 30.0
+# The most rows of one transaction, which takes a second or two. A day of a busy installation at once would never end in
+# time, and each further second would make it worse.
+MOST_ROWS = 2000
 # Longer than what any reader asks for, by a day and by an hour that are not over.
 _FORGOTTEN_AFTER = timedelta(days=KEPT_DAYS + 1)
 _RECENT_FORGOTTEN_AFTER = timedelta(hours=2)
@@ -66,10 +69,12 @@ _SUM = f"""
                         GROUP BY cell) both_of_them)
 """
 
-# If a route succeeded, only failures of later statements count. If it did not, `since` stays.
+# $1 the most rows, in the order of their statements. If a route succeeded, only failures of later statements count. If
+# it did not, `since` stays.
 _ADD_UP = f"""
 WITH taken AS (
-    DELETE FROM hookledger.route_tally RETURNING *
+    DELETE FROM hookledger.route_tally
+     WHERE id IN (SELECT id FROM hookledger.route_tally ORDER BY id LIMIT $1) RETURNING *
 ), each AS MATERIALIZED (
     SELECT t.id, t.hour, date_bin('5 minutes', t.at, 'epoch') AS period, t.at, u.*
       FROM taken t, unnest(t.route_ids, t.successful, t.successful_retries, t.failed, t.suppressed, t.expired,
@@ -128,13 +133,22 @@ class FailureRun:
 
 async def add_up(database: Database) -> int | None:
     """Moves the rows of route_tally into the sums. Returns how many, or None if another process is doing it."""
+    added = 0
+    while (some := await _add_up_some(database)) is not None:
+        added += some
+        if some < MOST_ROWS:
+            break
+    return added or some
+
+
+async def _add_up_some(database: Database) -> int | None:
     async with database.transaction(seconds=_ADD_UP_SECONDS) as connection:
         # A separate statement, so that the next one sees what the previous process has added.
         try:
             await connection.execute(_ADD_UP_LOCK)
         except asyncpg.LockNotAvailableError:
             return None
-        return int(await connection.fetchval(_ADD_UP))
+        return int(await connection.fetchval(_ADD_UP, MOST_ROWS))
 
 
 async def forget(database: Database) -> int:

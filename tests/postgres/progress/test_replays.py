@@ -80,10 +80,18 @@ async def history(sql: asyncpg.Connection) -> None:
     await store_finished(sql, 13, "failed", ago=2 * HOUR)
 
 
+@pytest.mark.parametrize("many", [1, replays.MANY_FAILED])
 @pytest.mark.parametrize(("wanted", "expected"), [("failed", [1, 5, 13]), ("all", [1, 2, 3, 4, 5, 6, 13])])
 async def test_what_failed_or_all_that_was_sent_belongs_to_it(
-    database: Database, sql: asyncpg.Connection, wanted: str, expected: list[int]
+    database: Database,
+    sql: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str,
+    expected: list[int],
+    many: int,
 ) -> None:
+    """In both ways in which it is found: whether few failed, or many."""
+    monkeypatch.setattr(replays, "MANY_FAILED", many)
     assert await replays.count(database, scope(wanted)) == len(expected)
     replay = await begun(database, scope(wanted))
     assert (replay.state, replay.total, replay.scheduled, replay.is_unscheduled) == ("running", len(expected), 0, True)
@@ -93,7 +101,11 @@ async def test_what_failed_or_all_that_was_sent_belongs_to_it(
     assert (replay.scheduled, replay.waiting, replay.is_unscheduled) == (len(expected), len(expected), False)
 
 
-async def test_the_period_is_of_event_time_without_its_end(database: Database, sql: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("many", [1, replays.MANY_FAILED])
+async def test_the_period_is_of_event_time_without_its_end(
+    database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(replays, "MANY_FAILED", many)
     times = {row["seq"]: row["event_time"] for row in await sql.fetch("SELECT seq, event_time FROM hookledger.attempt")}
     assert await replays.count(database, scope(since=times[13], until=times[1])) == 1
     assert await replays.count(database, scope(since=times[13], until=times[5])) == 2

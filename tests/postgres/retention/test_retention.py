@@ -553,3 +553,20 @@ async def test_a_manual_retry_is_noted_for_as_long_as_the_outcomes_of_its_day(
         )
     await swept(database)
     assert [row["at"] for row in await sql.fetch("SELECT at FROM hookledger.resend")] == [midnight]
+
+
+async def test_a_replay_is_kept_as_long_as_an_outcome_of_it_may_be(database: Database, sql: asyncpg.Connection) -> None:
+    await ensure(sql, 40, 30)
+    # Outcomes are dropped up to the end of the day 40 days ago, and one may have come after the end of its replay.
+    ends = {"long ago": days_ago(41), "late": days_ago(40), "running": None}
+    for actor, ended_at in ends.items():
+        await sql.execute(
+            """
+            INSERT INTO hookledger.replay (id, route_id, tenant, wanted, since, until, sendable_from, actor, origin,
+                   created_at, ended_at, state, total)
+            VALUES (gen_random_uuid(), $1, 'acme', 'all', $2, $2, $2, $3, 'o', $2, $4, $5, 1)
+            """,
+            ROUTE, days_ago(40), actor, ended_at, "running" if ended_at is None else "done",
+        )  # fmt: skip
+    await swept(database)
+    assert {row["actor"] for row in await sql.fetch("SELECT actor FROM hookledger.replay")} == {"late", "running"}

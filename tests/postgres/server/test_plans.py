@@ -64,7 +64,10 @@ ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
 FLUSH_ARGUMENTS = ", ".join(
     ["'me'", SHARDS, "'{1,1,1,1}'", "1", "'{}'", "NULL", "0", "'1:1:'", "now()", *["'{}'"] * 32]
 )
+# What was taken of a route: three packed deliveries, of now.
+TAKEN = f"{ROUTES.replace('{', '').replace('}', '')}, 1, {SEQS}, '{{1,1,1}}', '{{now,now,now}}', '{{now,now,now}}', '{{t,t,t}}'"
 COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
+COUNT_FEW = replays._COUNT.format(found=replays._FEW_FOUND)
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"], steady_time=STATEMENT_TIME)
 
 
@@ -138,12 +141,14 @@ STATEMENTS = (
     Hot("failures of a route", tally._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
     Hot("health of a list", route_health._READ, ROUTES, {"route_health_pkey", "retry_pkey", "parked_route_idx"}, 30),
     Hot("routes that fail", route_health._PAGE, f"'down', now() - interval '1 hour', '{ROUTE}', 20", {"route_health_ill_idx", "retry_pkey", "parked_route_idx"}, 120),
-    Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
+    Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000, 1000", {"attempt_route_id_seq_idx"}, 10),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
     Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 22]), {"retry_pkey"}, 20),
-    Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1, NULL, 0, ''", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
+    Hot("suppression", recording._TAKE_CLOSED, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', NULL, 0, ''", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
+    Hot("suppression, noted", recording._NOTE_SUPPRESSED, TAKEN, {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 20),
     Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
     Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
+    Hot("replay of what failed, counted", COUNT_FEW, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_outcome_event_time_seq_idx", "attempt_route_id_seq_idx", "retry_pkey"}, 210),
     Hot("replay, scheduled", SCHEDULE, f"'{UUID(int=3)}', 500, '00000000-0000-0000-0000-000000000007', now() - interval '1 hour'", {"replay_part_pkey", "attempt_route_id_seq_idx", "domain_event_pkey"}, 40),
     Hot("replays that run", replays._RUNNING, SHARDS, {"replay_running_key", "retry_replay_idx"}, 20),
     Hot("replay, withdrawn", replays._WITHDRAW, f"'{UUID(int=3)}'", {"retry_replay_idx", "replay_pkey"}, 10),
@@ -170,7 +175,7 @@ STATEMENTS = (
     Hot("parked, of a tenant", delivery_log._PARKED.format(whose="tenant = $1"), f"'t7', {TOP}, 20, 4", {"parked_tenant_idx", "parked_span_idx", "domain_event_pkey"}, 30),
     Hot("parked, of a route", delivery_log._PARKED.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20, 4", {"parked_route_idx", "parked_span_idx"}, 30),
     Hot("what deliveries came to", attempts._SUMMARIES, f"{ROUTES}, '{{29107}}', '{{now}}'", {"attempt_route_id_seq_idx"}, 5),
-    Hot("a delivery's requests", attempts._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now()", {"attempt_route_id_seq_idx"}, 5),
+    Hot("a delivery's requests", attempts._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now(), 1000", {"attempt_route_id_seq_idx"}, 5),
     Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
     Hot("a delivery of anybody by its id", attempts._BY_KEY_ANY_TENANT, "29007", {"attempt_delivery_key_idx"}, 5),
     Hot("newest events, counted", rates._EVENTS, "'1 minute', 500", {"domain_event_pkey"}, 510),
@@ -185,6 +190,7 @@ STATEMENTS = (
     Hot("events with a value", field_search.OF_ANY_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20, 1000000", {"domain_event_tenant_least_seq_idx"}, 60),
     Hot("events of a type with a value", field_search.OF_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20, 1000000, 'order.create'", {"domain_event_tenant_type_least_seq_idx"}, 60),
     Hot("whose event an id is", listing._OWNERS, "'evt-7007', 20", {"domain_event_id_key"}, 10),
+    Hot("the oldest event of a tenant", listing._OLDEST, "'t7'", {"domain_event_tenant_least_seq_idx"}, 5),
     Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("contexts of ids", same_ids._CONTEXTS, "'{t7}', '{evt-7007}'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
@@ -328,8 +334,8 @@ async def test_a_suppression_passes_over_all_that_is_in_memory(populated: asyncp
     route = ROUTES[2:-2]
     await populated.execute(f"UPDATE hookledger.retry SET route_id = '{route}', event_time = now() WHERE seq > 0")
     await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
-    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1, NULL, 0, ''"
-    plan = await explained(populated, Hot("suppression", recording._SUPPRESS, arguments, set(), 0))
+    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, NULL, 0, ''"
+    plan = await explained(populated, Hot("suppression", recording._TAKE_CLOSED, arguments, set(), 0))
     assert "hashed SubPlan" in " ".join(node.get("Filter", "") for node in plan if node.get("Alias") == "q")
 
 
@@ -338,10 +344,8 @@ async def test_outcomes_of_parked_deliveries_are_looked_for_only_since_their_eve
 ) -> None:
     """Else each of thousands is looked for in every day that is kept: a disable of one route held up all for seconds."""
     route = ROUTES[2:-2]
-    await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
     done = Hot("done of a packed row", backlog._DONE_OF, f"'{route}', {SEQS}, now()", set(), 0)
-    suppression = f"'me', {7 % 16}, 1, '{route}', now() + interval '1 hour', '{{}}', 1, NULL, 0, ''"
-    for hot in (done, Hot("suppression", recording._SUPPRESS, suppression, set(), 0)):
+    for hot in (done, Hot("suppression, noted", recording._NOTE_SUPPRESSED, TAKEN, set(), 0)):
         plan = await explained(populated, hot)
         scanned = {
             node["Relation Name"]

@@ -11,12 +11,13 @@ from tests.support.values.builders import ROUTE
 
 _WRITE = """
 WITH event AS (
-    INSERT INTO hookledger.domain_event (seq, tenant, id, type, data, test_route)
-    SELECT $1::bigint, 'acme', 'e' || $1::bigint, 'order.create', '{}', CASE WHEN $4 THEN $2::uuid END
-    RETURNING seq, recorded_at, shard
+    INSERT INTO hookledger.domain_event (seq, tenant, id, type, data, test_route, occurred_at)
+    SELECT $1::bigint, 'acme', 'e' || $1::bigint, 'order.create', '{}', CASE WHEN $4 THEN $2::uuid END,
+           CASE WHEN $5::interval > interval '0' THEN clock_timestamp() - $5::interval END
+    RETURNING seq, least(occurred_at, recorded_at) AS event_time, shard
 )
 INSERT INTO hookledger.attempt (at, seq, tick, route_id, event_time, started_at, shard, number, duration_ms, route_version, outcome, is_test, tenant, event_id, event_type, delivery_key)
-SELECT clock_timestamp(), e.seq, 1, $2, e.recorded_at - $5::interval, clock_timestamp(), e.shard, o.number, 1, 1, o.outcome, $4, 'acme', 'e' || e.seq, 'order.create', $6
+SELECT clock_timestamp(), e.seq, 1, $2, e.event_time, clock_timestamp(), e.shard, o.number, 1, 1, o.outcome, $4, 'acme', 'e' || e.seq, 'order.create', $6
   FROM event e, unnest($3::text[]) WITH ORDINALITY AS o (outcome, number)
 """
 

@@ -483,6 +483,13 @@ def test_the_retry_schedule_is_one_the_core_accepts() -> None:
     assert found.startswith("HOOKLEDGER_DELIVERY__RETRY_CAP_SECONDS: the cap of 30 s is below")
 
 
+def test_no_route_is_disabled_after_a_time_of_which_no_failures_are_kept() -> None:
+    assert load(DELIVERY__AUTO_DISABLE_AFTER="5d", RETENTION__ATTEMPTS_DAYS="5").delivery.auto_disable_after
+    for after, days in (("31d", "30"), ("73h", "3")):
+        [found] = problems(DELIVERY__AUTO_DISABLE_AFTER=after, RETENTION__ATTEMPTS_DAYS=days)
+        assert found.startswith(f"HOOKLEDGER_DELIVERY__AUTO_DISABLE_AFTER: failures are kept for {days} days")
+
+
 @pytest.mark.parametrize("text", ["5", "5 d", "d", "1d x", "-1d", "0s", ""])
 def test_a_duration_has_a_number_and_a_unit(text: str, tmp_path: Path) -> None:
     [found] = problems(f'[delivery]\nauto_disable_after = "{text}"\n', tmp_path=tmp_path)

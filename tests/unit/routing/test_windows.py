@@ -1,6 +1,7 @@
 """Half-open windows: the enable is inside, the disable is not; and the check before each attempt."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -95,3 +96,50 @@ def test_after_a_disable_and_an_enable_no_event_of_the_old_window_is_ever_sendab
 def test_a_route_that_is_edited_or_given_a_new_key_keeps_its_window() -> None:
     route = life(LifecycleEventType.EDITED, LifecycleEventType.KEY_ROTATED, LifecycleEventType.KEY_REVOKED)
     assert route.windows == (Window(NOON),)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=40), st.data())
+def test_states_that_share_their_windows_have_each_its_own(steps: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Each step makes a state of any earlier one, also of one that others were made of: a tuple of its own tells which."""
+    states: list[tuple[windows.Windows, tuple[Window, ...], datetime]] = [(windows.shared(()), (), NOON)]
+    for earlier, ticks in steps:
+        shared, own, before = states[earlier % len(states)]
+        at = before + ticks * TICK
+        if own and own[-1].is_open:
+            states.append((windows.closed(shared, at), (*own[:-1], Window(own[-1].start, at)), at))
+        else:
+            states.append((windows.opened(shared, at), (*own, Window(at)), at))
+    for shared, own, _ in states:
+        assert (tuple(shared), len(shared), bool(shared)) == (own, len(own), bool(own))
+        assert shared == own
+        assert own == shared
+        assert hash(shared) == hash(windows.shared(own))
+        assert shared.last == (own[-1] if own else None)
+        assert windows.last_end(shared) == windows.last_end(own)
+        cut = data.draw(st.slices(len(own)))
+        assert shared[cut] == own[cut]
+        assert [shared[place] for place in range(-len(own), len(own))] == [*own, *own]
+        at = data.draw(moments)
+        assert windows.find(shared, at) == next((window for window in own if window.contains(at)), None)
+        count = shared.count_begun(at)
+        assert count == sum(window.start <= at for window in own)
+        if count:
+            assert shared.first(count, is_open=True) == (*own[: count - 1], Window(own[count - 1].start))
+        if not count or not own[count - 1].is_open:
+            assert shared.first(count, is_open=False) == own[:count]
+    for (one, own_of_one, _), (other, own_of_other, _) in pairwise(states):
+        assert (one == other) is (own_of_one == own_of_other)
+    with pytest.raises(IndexError):
+        states[-1][0][len(states[-1][1])]
+
+
+def test_a_fold_of_very_many_toggles_copies_no_windows() -> None:
+    """With a tuple for each state, 50,000 events of one route took 4.5 s, and four times as many a minute."""
+    route = evolve(None, created(at=NOON))
+    closed = []
+    for _ in range(100):
+        for toggle in (LifecycleEventType.DISABLED, LifecycleEventType.ENABLED):
+            route = evolve(route, after(route, toggle, at=route.updated_at + TICK))
+            closed.append(windows.shared(route.windows)._closed)
+    assert len(route.windows) == 101
+    assert all(each is closed[0] for each in closed)

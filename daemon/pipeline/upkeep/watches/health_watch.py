@@ -124,6 +124,8 @@ class HealthWatch:
         same = {shard for shard, epoch in held.items() if self._epochs.get(shard) == epoch}
         self._watched = {id: watched for id, watched in self._watched.items() if watched.shard in same}
         if new := held.keys() - same:
+            # Who ends a route forgets its receiver, if somebody had the shard in that moment.
+            await route_health.forget_closed(self._database, new)
             self._adopt(await route_health.of_shards(self._database, new))
         self._epochs = held
 

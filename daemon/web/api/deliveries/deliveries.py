@@ -165,8 +165,9 @@ class ManualRetryShape(TypedDict):
 
 
 class DeliveryDetailShape(_SummaryShape):
-    """A delivery with its attempts, oldest first. `detail` is a sentence about its status and the reason for it; null
-    if its event is no longer kept. `manual_retries` are the last ones, newest first.
+    """A delivery with its attempts, oldest first; of more than 1,000, the last of them. `detail` is a sentence about
+    its status and the reason for it; null if its event is no longer kept. `manual_retries` are the last ones, newest
+    first.
     """
 
     detail: Annotated[

@@ -71,7 +71,8 @@ class PeriodShape(SpanShape, CountsShape):
 
 
 class RouteMetricsShape(CountsShape):
-    """The deliveries that ended, and the requests that were made. `pending_delivery`: how many deliveries wait now.
+    """The deliveries that ended, and the requests that were made. `pending_delivery`: how many deliveries wait now,
+    those of test events too.
 
     `answers` are the requests by the class of the answer; `none` had no answer. The series has a period for each five
     minutes, hour or UTC day, the present period last. `range` is null if none was asked for: then these are the last 30
@@ -101,7 +102,7 @@ INTERVAL = Query(
 @endpoint(Access.READ, RANGE, INTERVAL, answers={200: RouteMetricsShape}, refuses=(404,))
 async def show(request: web.Request) -> web.Response:
     """The results of the route's deliveries and requests. A delivery that is sent again by hand counts again.
-    Deliveries of test events are left out.
+    Deliveries of test events are left out, but of those that wait.
     """
     route, query = live_route(request), request.query
     if "range" in query and "interval" in query:

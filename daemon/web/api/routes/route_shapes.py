@@ -148,11 +148,13 @@ def of_key(route: Route, *, now: datetime) -> KeyShape:
     return shape if newest.is_standard else {**shape, "standard_webhooks_absent": NO_STANDARD_WEBHOOKS}
 
 
-def of_history(events: Sequence[RouteEvent]) -> list[LifecycleEventShape]:
-    """All lifecycle events of a route, given oldest first and returned newest first, each with what it changed."""
+def of_history(events: Sequence[RouteEvent], *, configured: RouteEvent | None) -> list[LifecycleEventShape]:
+    """Lifecycle events of a route that follow each other, the newest first, each with what it changed. `configured` is
+    the last one before all of them that has the configuration, None if there is none.
+    """
     entries: list[LifecycleEventShape] = []
-    before: Mapping[str, object] = {}
-    for event in events:
+    before: Mapping[str, object] = {} if configured is None else orjson.loads(configured.body)["config"]
+    for event in reversed(events):
         body = orjson.loads(event.body)
         config = body.get("config")
         changes = _changes(before, config) if config else {}

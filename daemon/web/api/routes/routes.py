@@ -38,6 +38,7 @@ from eventstore.postgres.connect import Database
 from eventstore.queries.metrics import route_health
 
 _FAILING = "failing"
+_POSITION_DIGITS = 20
 
 STATUS = Query(
     name="status",
@@ -228,11 +229,15 @@ async def revoke_old_key(request: web.Request) -> web.Response:
 @endpoint(Access.READ, *paging.QUERY, answers={200: paging.Page[LifecycleEventShape]}, refuses=(404,))
 async def history(request: web.Request) -> web.Response:
     """The lifecycle events of the route, newest first; also of a deleted route."""
-    events = await route_log.history(query_database(request), route_id(request))
-    if not events or events[0].tenant != request.match_info["tenant"]:
+    database, of_route, tenant = query_database(request), route_id(request), request.match_info["tenant"]
+    created = await route_log.of_version(database, of_route, 1)
+    if created is None or created.tenant != tenant:
         raise NotFound("there is no such route")
-    entries = route_shapes.of_history(events)
-    items, after = paging.page(request, entries, key=lambda entry: f"{entry['pos']:020d}", is_descending=True)
+    begin, size = _position_before(request), paging.limit(request)
+    events = await route_log.newest(database, tenant, size + 1, before=begin, route_id=of_route)
+    configured = None if not events else await route_log.configured_before(database, of_route, events[-1].version)
+    entries = route_shapes.of_history(events, configured=configured)
+    items, after = paging.first(request, entries, key=lambda entry: f"{entry['pos']:0{_POSITION_DIGITS}d}")
     page: paging.Page[LifecycleEventShape] = {"items": items, "next": after}
     return shapes.answer(page)
 
@@ -270,6 +275,16 @@ def _routes_after_cursor(
         for route in routes
         if route is not None and route.status is not RouteStatus.DELETED and status in (None, route.status)
     )
+
+
+def _position_before(request: web.Request) -> int | None:
+    """The position in the cursor of a history, None if there is no cursor. Raises Invalid for what is no cursor."""
+    after = paging.cursor(request)
+    if after is None:
+        return None
+    if not (len(after) == _POSITION_DIGITS and after.isascii() and after.isdigit()) or int(after) >= 1 << 63:
+        raise paging.unknown_cursor()
+    return int(after)
 
 
 async def _changed(request: web.Request, route: Route) -> web.Response:

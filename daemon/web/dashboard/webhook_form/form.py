@@ -175,9 +175,7 @@ async def _conflict(request: web.Request, submitted: FormPage, opened: Route) ->
     """The form merged with the present configuration, and the events since it was opened. Nothing is saved."""
     services = request.app[SERVICES]
     live = lookup.live_route(request)
-    events = [
-        event for event in await route_log.history(query_database(request), live.id) if event.version > opened.version
-    ]
+    events = await route_log.history(query_database(request), live.id, after_version=opened.version)
     before, now = (form_fields.of_config(each.config) for each in (opened, live))
     texts = form_fields.merged(before, submitted.texts, now)
     their_fields = form_fields.touched(before, now)

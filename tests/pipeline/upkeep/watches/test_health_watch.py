@@ -10,7 +10,7 @@ from daemon.core.delivery.health import HealthState
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
 from daemon.receivers import RouteHealth
-from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import ok, receiver, status
 
 LATE = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
@@ -107,3 +107,21 @@ async def test_a_row_of_an_earlier_owner_never_replaces_a_later_one(database_url
         watch = it.pipeline._upkeep.health_watch
         await watch._write()
         assert (await health_of(it, route.id)).state is HealthState.OK
+
+
+async def test_what_was_known_of_a_route_ends_with_its_window_though_nobody_ran_then(database_url: str) -> None:
+    async with receiver() as there:
+        there.answer["/"] = status(500)
+        async with pipeline_process(database_url, retry=LATE, tunables=QUICK) as one:
+            stays, disabled, enabled_again, deleted = [await one.route(there.url + "/") for _ in range(4)]
+            await one.publish(count=3)
+            await one.until_row("SELECT count(*) = 4 FROM hookledger.route_health WHERE state = 'down'")
+        async with pipeline_process(database_url, run=False) as idle:
+            for route in (disabled, enabled_again):
+                await idle.disable(route)
+            await idle.enable(enabled_again)
+            await idle.commands.delete(deleted.tenant, deleted.id, CONTEXT)
+        async with pipeline_process(database_url, retry=LATE, tunables=QUICK) as other:
+            await other.until_row("SELECT count(*) = 1 FROM hookledger.route_health")
+            assert (await health_of(other, stays.id)).state is HealthState.DOWN
+            assert (await health_of(other, enabled_again.id)).state is HealthState.UNKNOWN

@@ -12,6 +12,7 @@ import pytest
 from daemon.core.delivery.request_cells import cell_of
 from eventstore.leases import lease
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ValueRefused
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_metrics, tally
@@ -113,6 +114,27 @@ async def test_what_is_committed_late_is_counted_when_it_is(
     assert await total(database) == Counts(successful=1, failed=1)
     await tally.add_up(database)
     assert await total(database) == Counts(successful=1, failed=1)
+
+
+async def test_a_backlog_is_added_up_part_by_part_and_what_was_added_stays(
+    database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one transaction 72,000 rows took 22 s of 30, and after it had failed there were more."""
+    monkeypatch.setattr(tally, "MOST_ROWS", 2)
+    for outcome in ("failed", "failed", "delivered", "failed", "failed"):
+        await note(sql, outcome)
+    assert await tally.add_up(database) == 5
+    assert await total(database) == Counts(successful=1, failed=4)
+    assert set(await failing(database)) == {ROUTE}
+    for _ in range(4):
+        await note(sql, "delivered")
+    await sql.execute(
+        "UPDATE hookledger.route_tally SET requests = '{2147483647}' WHERE id = (SELECT max(id) FROM hookledger.route_tally)"
+    )
+    with pytest.raises(ValueRefused):  # no sum has so many requests
+        await tally.add_up(database)
+    assert await sql.fetchval(TALLIES) == 2
+    assert await total(database) == Counts(successful=5, failed=4)
 
 
 async def test_what_is_rolled_back_was_never_counted(database: Database, sql: asyncpg.Connection) -> None:

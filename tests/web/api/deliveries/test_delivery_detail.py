@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
 
+from daemon import route_state
 from daemon.core.delivery.answer import delivery_id, delivery_key
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.gcra import Allowance
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route
 from daemon.core.sentences.failures import clause
 from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api.deliveries import deliveries
 from daemon.web.http.endpoints import RateLimit
+from daemon.web.http.services import SERVICES
+from eventstore import route_log
 from eventstore.domain_events import ticks
+from eventstore.route_log.log import RouteEvent
 from tests.support.rows.delivery_log import TENANT, delivery_log, expected_fields
 from tests.support.rows.recorded import age_events, age_routes, recorded
 from tests.support.web.application import Answer, App, path
@@ -148,6 +155,46 @@ async def test_requests_are_built_with_the_last_payload_options_only(app: App, m
     attempts = (await shown(app, it.id))["attempts"]
 
     assert [attempt["request"] is not None for attempt in attempts] == [False, True, False, True, True]
+
+
+async def test_requests_are_built_without_reading_all_of_a_routes_history(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A route may be disabled and enabled for ever: folding 50,000 events kept the event loop busy for four seconds."""
+    it = await recorded(app)
+    for name in ("second", "third", "fourth"):
+        await app.ask("PATCH", path(it.route), {"name": name})
+    await it.record(*(it.row("retrying", number=number, route_version=number) for number in (1, 3)))
+    folded: list[int] = []
+
+    def following(route: Route | None, event: RouteEvent) -> Route:
+        folded.append(event.version)
+        return route_state.following(route, event)
+
+    module = import_module("daemon.deliveries.sent_requests")
+    monkeypatch.setattr(module, "route_state", SimpleNamespace(following=following))
+
+    attempts = (await shown(app, it.id))["attempts"]
+
+    assert [attempt["request"] is not None for attempt in attempts] == [True, True]
+    assert folded == []
+
+
+async def test_a_request_of_a_version_that_was_not_applied_here_yet_is_built_from_the_log(app: App) -> None:
+    """Another process sent it, and this one is a moment behind."""
+    it = await recorded(app, payload={"transform": "id"})
+    services = app.client.app[SERVICES]
+    behind = RouteIndex()
+    async for event in route_log.read(app.database):
+        route_state.apply(behind, event)
+    await app.ask("PATCH", path(it.route), {"name": "second"})
+    await app.ask("PATCH", path(it.route), {"payload": {"transform": "type"}})
+    await it.record(*(it.row("retrying", number=number, route_version=number) for number in (1, 2, 3)))
+    services.index.replace(behind)
+
+    attempts = (await shown(app, it.id))["attempts"]
+
+    assert [attempt["request"]["body"] for attempt in attempts] == ['"e1"', '"e1"', '"order.create"']
 
 
 async def test_of_what_is_no_longer_kept_the_attempts_remain(app: App) -> None:

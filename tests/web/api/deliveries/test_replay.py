@@ -9,9 +9,12 @@ from uuid import UUID
 
 import pytest
 
+from daemon.web.http.shapes import moment
 from tests.support.postgres.queries import until_waiting
 from tests.support.rows.finished_deliveries import store_finished
+from tests.support.rows.recorded import age_routes
 from tests.support.web.application import Answer, App, path
+from tests.support.web.application import app as opened
 
 FROM, TO = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 EVER = {"from": FROM, "to": TO, "status": "failed"}
@@ -69,6 +72,26 @@ async def test_a_dry_run_counts_and_does_nothing(app: App) -> None:
     assert answer.status == 200
     assert answer.json == {"count": 2, "replayable_from": route["windows"][0]["from"]}
     assert await app.rows("SELECT * FROM hookledger.replay WHERE route_id = $1", UUID(route["id"])) == []
+
+
+async def test_what_happened_before_the_oldest_day_that_is_kept_and_was_recorded_later_is_sent_again(
+    empty_url: str,
+) -> None:
+    """A producer was down for days, or tells of what happened then: events are dropped by when they were recorded."""
+    async with opened(empty_url) as first:
+        route = await first.route()
+        await age_routes(first, timedelta(days=20))
+    async with opened(empty_url) as app:
+        async with app.database.connection() as connection:
+            await store_finished(connection, 1, "failed", route_id=UUID(route["id"]), ago=timedelta(days=3))
+            await connection.execute(
+                "INSERT INTO hookledger.meta VALUES ('events_kept_from', date_trunc('day', now(), 'UTC')::text)"
+            )
+        old = EVER | {"to": moment(datetime.now(UTC) - timedelta(days=2))}
+        assert (await replay(app, route, old | {"dry_run": True})).json["count"] == 1
+        assert (await replay(app, route, old)).json["total"] == 1
+        gone = EVER | {"to": moment(datetime.now(UTC) - timedelta(days=4))}
+        assert (await replay(app, route, gone)).status == 409
 
 
 async def test_with_nothing_to_send_it_is_done_at_once(app: App) -> None:

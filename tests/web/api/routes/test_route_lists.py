@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from eventstore.route_log.log import RouteEvent
 from tests.support.web.application import App, path
 
 ROUTES = "/v1/tenants/acme/routes"
@@ -161,6 +162,47 @@ async def test_history_comes_in_pages(app: App) -> None:
     found = await pages(app, path(made, "/history"), 5)
 
     assert [item["version"] for page in found for item in page] == list(range(12, 0, -1))
+
+
+async def test_a_page_of_a_history_tells_what_changed_since_the_configuration_before_it(app: App) -> None:
+    made = await app.route()
+    await app.ask("PATCH", path(made), {"name": "n1"})
+    for _ in range(3):
+        await app.ask("POST", path(made, "/disable"))
+        await app.ask("POST", path(made, "/enable"))
+    await app.ask("PATCH", path(made), {"name": "n2"})
+
+    whole = (await app.ask("GET", path(made, "/history"))).json["items"]
+
+    assert whole[0]["changes"] == {"name": ["n1", "n2"]}
+    for limit in (1, 2, 4):
+        assert [item for page in await pages(app, path(made, "/history"), limit) for item in page] == whole
+
+
+async def test_of_a_long_history_a_page_is_read_and_no_more(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A route may be disabled and enabled for ever: 50,000 events kept the event loop busy for half a second."""
+    made = await app.route()
+    for n in range(8):
+        await app.ask("PATCH", path(made), {"name": f"n{n}"})
+    read: list[RouteEvent] = []
+
+    def counted(*fields: Any) -> RouteEvent:
+        read.append(RouteEvent(*fields))
+        return read[-1]
+
+    monkeypatch.setattr("eventstore.route_log.log.RouteEvent", counted)
+    found = await app.ask("GET", path(made, "/history?limit=2"))
+
+    assert [item["version"] for item in found.json["items"]] == [9, 8]
+    assert len(read) <= 5  # those two, the one that shows that there is more, the first one, and the one before
+
+
+async def test_a_cursor_of_a_history_is_one_that_a_page_has_given(app: App) -> None:
+    made = await app.route()
+    for text in ("4", "x" * 20, "9" * 20, "²" * 20):
+        cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        answer = await app.ask("GET", path(made, f"/history?cursor={cursor}"))
+        assert (answer.status, list(answer.errors)) == (422, ["cursor"])
 
 
 async def test_tenants_are_listed_by_name(app: App) -> None:
