@@ -26,8 +26,8 @@ CHANGES = re.compile(r"UPDATE hookledger|DELETE FROM hookledger|FOR (NO KEY )?UP
 READS = re.compile(r"(FROM|JOIN|USING)\s+hookledger\.(attempt|domain_event)\b")
 # The first three come after UNPRUNED. A replay is scheduled while it is locked, by the statement before.
 EXPECTED = {
-    "progress.expiry._EXPIRE_PARKED",
-    "progress.expiry._EXPIRE_RETRIES",
+    "retention.expiry._EXPIRE_PARKED",
+    "retention.expiry._EXPIRE_RETRIES",
     "progress.manual_retry._REQUEUE",
     "progress.replays._SCHEDULE",
 }
