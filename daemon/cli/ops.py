@@ -1,7 +1,8 @@
 """`hookledger migrate`, `keys`, `config` and `healthcheck`: what an operator does around the daemon.
 
 `config` reads the configuration only, and `healthcheck` asks the daemon over HTTP. `migrate` and `keys rewrap` open the
-database; both may run beside daemons, but `migrate --accept-restore` needs every daemon stopped.
+database. `keys rewrap` may run beside daemons; `migrate` may if it has nothing to do, else every daemon is stopped
+first.
 """
 
 from __future__ import annotations

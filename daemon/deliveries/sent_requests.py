@@ -1,4 +1,4 @@
-"""Requests as they were sent.
+"""Makes the requests of past attempts anew, as they were sent.
 
 Requests are not stored. The function that made one makes the same bytes again, from the event, the route in the version
 of the attempt, the keys that signed it and the second in which it was signed.

@@ -1,4 +1,4 @@
-"""Judges an event for routes again, by the two logs: for callers that read what was decided, or decide it anew.
+"""Decides an event for routes again, by the two logs: for lists, explanations, replays and audits.
 
 Filters get an allowance here, as in the live decision: what takes more is evaluated by the process for that, so that
 the event loop is left to others. The result is the same (daemon.core.webhook.expression).

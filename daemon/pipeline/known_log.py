@@ -1,4 +1,4 @@
-"""What this process has read of the log, by which it knows the log again.
+"""What this process has read of the log. It shows whether a failover has replaced the log by an older state.
 
 After the promotion of a standby that was behind, the newest ticks are gone, and their numbers soon belong to others.
 Everything in memory that came from them is then about a log that is no more. `mark` goes with every flush, so that

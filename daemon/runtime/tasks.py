@@ -1,4 +1,4 @@
-"""asyncio's task group, without what it leaves behind when a task of one fails.
+"""asyncio's task group, whose waiting task can be used on after a failure: its deadlines and cancels still work.
 
 The one thing to know: such a group cancels the task that waits for it, and before Python 3.13 it does not take that
 request back if it was waiting already. With 3.11.2 each later `asyncio.timeout` of that task then raises CancelledError

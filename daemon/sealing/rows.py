@@ -1,4 +1,4 @@
-"""A stored seal as what it says, and back; and the head that was signed for it."""
+"""Turns a row of the table of seals into the seal that it says, and back; and into the head that was signed for it."""
 
 from __future__ import annotations
 

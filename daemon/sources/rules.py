@@ -1,4 +1,4 @@
-"""How the messages of a source are read, by its configuration, and what the reasons for a refusal say."""
+"""Which reader the configuration of a source gives its messages, and how much of a reason for refusal is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends spans by OTLP over HTTP, with the exporter of OpenTelemetry. Only who traces imports this.
+"""Sends spans by OTLP over HTTP, with the exporter of OpenTelemetry. It is imported only if `tracing.endpoint` is set.
 
 Spans are made for it as they are read from the queue, and not by its tracer: that would cost the event loop what costs
 the thread here. What the exporter logs of each of its attempts is not written: `daemon.telemetry.spans` tells it once.

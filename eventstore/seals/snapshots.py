@@ -1,4 +1,4 @@
-"""Snapshots in a row: which of them is the first to show a transaction.
+"""Tells which seal covers a row: the first of many snapshots that shows the transaction of the row.
 
 That is what `hookledger.tick_of` computes in SQL for one transaction, here for many.
 """

@@ -1,4 +1,4 @@
-"""Rows of a route or an event that they do not go with: outcomes, retries, parked deliveries and manual retries.
+"""Findings for rows whose route or event does not exist or does not match: outcomes, retries, parked, manual retries.
 
 What is found is looked at once more with the newest route log and the newest horizon of retention, since routes are
 made and days are dropped while an audit runs.

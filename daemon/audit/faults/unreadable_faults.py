@@ -1,4 +1,4 @@
-"""Times in the database that none of ours are, and by which an audit breaks off."""
+"""Findings for times that Python cannot represent, such as infinity: we write none, and an audit cannot read them."""
 
 from __future__ import annotations
 

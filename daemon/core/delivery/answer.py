@@ -1,4 +1,4 @@
-"""The answer to a request and its meaning; and the id of a delivery.
+"""The answer to a request, its meaning and the names of failures; and how the id of a delivery is computed.
 
 Pure. The sender returns a `Response` if the receiver answered in HTTP, else a `Failure`. `classify` turns either into a
 `Verdict`. From the verdict and the retry schedule, daemon.pipeline.sending.attempt derives the `Outcome` to record.

@@ -1,4 +1,4 @@
-"""A verification key that is brought along: what it may be.
+"""Checks a verification key that a merchant brings along.
 
 A merchant who comes from another provider keeps the key, so that no receiver has to change. Any text will do, since the
 first scheme signs with the text as it is. Only what nobody can copy without a mistake is refused.

@@ -1,4 +1,4 @@
-"""An operator's JMESPath expressions, which make the text of an event of a message.
+"""An operator's JMESPath expressions, which turn a message into the text of an event.
 
 The one thing to know: the same message and expressions give the same text, wherever they are evaluated. What is only
 picked is written as it was published. An expression has the budget of a transform of a webhook's body.

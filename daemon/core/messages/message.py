@@ -1,4 +1,4 @@
-"""A message of Kafka, as its client gives it, and what it is for expressions.
+"""A message of Kafka, as its client gives it, and as the JSON document that expressions read.
 
 `key` and the values of headers are texts there, or Base64 of what is no UTF-8; a key that is a JSON object or list is
 one. `value` is the JSON that it holds, byte for byte. `timestamp` is a time as RFC 3339 writes it.

@@ -1,4 +1,4 @@
-"""JSON values that know the text they were published as, for what an expression only picks.
+"""JSON values that keep the text they were published as, so that an expression copies them byte for byte.
 
 A number is compared and added as the decimal that it is, and written as it was published: 19.90 stays 19.90, 1E400
 stays 1E400, and an integer keeps all its digits. In a *document*, which a transform reads, strings, lists and objects

@@ -1,4 +1,4 @@
-"""The backlog of one process: all that takes up deliveries from the tables, and what ends them there."""
+"""Builds the stages that take up deliveries from the tables: parking, ranges, retries, replays; and suppression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges: of a lane with more parked deliveries than are worth a list, only their beginning is kept.
+"""Ranges: if a lane has too many parked deliveries to list, only the position where they begin is kept.
 
 What a route was due of a tick is a pure function of the two logs (rule 6 in daemon/README.md), so it can be decided
 anew. A range begins at a position of the log, tick and seq, and is open to the end: while it stands, what the tailer

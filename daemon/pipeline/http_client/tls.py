@@ -1,4 +1,4 @@
-"""TLS to receivers: what is demanded of theirs, and what their failures are called."""
+"""TLS to receivers: what their certificates and versions must be, and what failures are called."""
 
 from __future__ import annotations
 

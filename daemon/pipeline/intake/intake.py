@@ -1,4 +1,4 @@
-"""The intake of one process: from a committed event to a decided delivery."""
+"""Builds the stages from a committed event to a decided delivery, and gives their loops to the supervisor."""
 
 from __future__ import annotations
 

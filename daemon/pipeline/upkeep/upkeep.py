@@ -1,4 +1,4 @@
-"""The upkeep of one process: what goes on beside the deliveries."""
+"""Builds the stages of upkeep, the periodic work beside deliveries, and gives their loops to the supervisor."""
 
 from __future__ import annotations
 

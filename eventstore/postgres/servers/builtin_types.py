@@ -1,4 +1,4 @@
-"""A connection that knows the types of every PostgreSQL after any other connection of the process has asked for them.
+"""A connection that shares what was asked about built-in types with all connections of the process.
 
 For each array, such as `bigint[]`, the driver asks each new connection for its element type. The question takes the
 server 5 ms, more than any statement here: it plans a recursive query over the catalogue, and that twice.

@@ -58,10 +58,8 @@ def rates(allowances: list[Allowance]) -> str:
             f"{DEFAULTS.database.query_connections}, {DEFAULTS.database.query_connections // 2}",
         ),
         ("requests that wait at a feed, of one tenant, per process", f"{MAX_WAITING_OF_TENANT}, {MAX_WAITING}"),
-        (
-            "body of a batch: lines, an array of CloudEvents",
-            f"{BATCH_MAX_EVENT_SIZES}, {ARRAY_MAX_EVENT_SIZES} events of the greatest length",
-        ),
+        ("body of a batch of NDJSON", f"{BATCH_MAX_EVENT_SIZES} × `events.max_bytes`"),
+        ("body of an array of CloudEvents", f"{ARRAY_MAX_EVENT_SIZES} × `events.max_bytes`"),
     ],
 )
 def test_a_limit_is_what_the_table_says(limited: str, default: str) -> None:
