@@ -19,6 +19,10 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
 
 The floor is the tick up to which nothing is read any more: the oldest checkpoint, or the tick before the oldest range
 of parked deliveries.
+
+A clock that is a month ahead, at the start of a machine say, would drop everything. So each sweep notes its time, and
+if none was noted for more than a day, nothing is dropped for another day: the daemons were off, or the clock is wrong
+and somebody has time to set it.
 """
 
 from __future__ import annotations
@@ -49,6 +53,10 @@ LOCK TABLE hookledger.sweep_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT
 _SWEEP_SECONDS = 3000.0
 # How long a detach waits for transactions that use the partition. It blocks nothing meanwhile.
 LOCK_TIMEOUT = timedelta(seconds=20)
+
+# How long nobody swept before the clock is doubted, and how long it is doubted.
+UNSWEPT = timedelta(days=1)
+DOUBTED = timedelta(days=1)
 
 _TICK_BATCH = 10_000
 
@@ -94,6 +102,16 @@ SELECT least(
     (SELECT e.tick FROM hookledger.domain_event e WHERE e.tick IS NOT NULL ORDER BY e.tick LIMIT 1))
 """
 
+_CLOCK = """
+SELECT clock_timestamp() AS now, (SELECT at FROM hookledger.tick ORDER BY tick DESC LIMIT 1) AS newest_tick_at,
+       (SELECT value FROM hookledger.meta WHERE key = 'swept_at') AS swept_at,
+       (SELECT value FROM hookledger.meta WHERE key = 'clock_doubted_at') AS doubted_at
+"""
+_NOTE = """
+INSERT INTO hookledger.meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+"""
+_FORGET = "DELETE FROM hookledger.meta WHERE key = $1"
+
 _KEPT_FROM = """
 INSERT INTO hookledger.meta AS m (key, value) VALUES ($1, $2)
     ON CONFLICT (key) DO UPDATE SET value = greatest(m.value, excluded.value)
@@ -117,6 +135,7 @@ class Held:
     written      a transaction writes into it
     waited_for   a delivery waits for an event in it
     in_use       a transaction uses it for longer than LOCK_TIMEOUT
+    clock        all of them stay: the clock is doubted
     """
 
     partition: str
@@ -181,8 +200,11 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
     async with _session(database) as connection:
         if connection is None:
             return None
-        now = await connection.fetchval("SELECT clock_timestamp()")
         swept = Swept()
+        now = await _trusted_time(connection)
+        if now is None:
+            swept.held.append(Held(partition="all", reason="clock"))
+            return swept
         await _sweep_events(connection, now - keep.events, swept)
         await _sweep_attempts(connection, now - keep.attempts, swept)
         swept.ticks = await _sweep_ticks(connection)
@@ -190,6 +212,30 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         swept.secrets = await _sweep_secrets(connection)
         await refusals.forget_old(connection, now - keep.events)
     return swept
+
+
+async def _trusted_time(connection: asyncpg.pool.PoolConnectionProxy) -> datetime | None:
+    """The database's time, None while it is doubted."""
+    (row,) = await connection.fetch(_CLOCK)
+    now: datetime = row["now"]
+    last, doubted_at = _noted(row["swept_at"]) or row["newest_tick_at"], _noted(row["doubted_at"])
+    if last is not None and now - last > UNSWEPT:
+        doubted_for = None if doubted_at is None else now - doubted_at
+        if doubted_for is None or not timedelta(0) <= doubted_for <= 2 * DOUBTED:  # a doubt of another time
+            await connection.execute(_NOTE, "clock_doubted_at", now.isoformat())
+            return None
+        if doubted_for < DOUBTED:
+            return None
+    await connection.execute(_NOTE, "swept_at", now.isoformat())
+    await connection.execute(_FORGET, "clock_doubted_at")
+    return now
+
+
+def _noted(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else moment_of(text)
+    except ValueError:
+        return None
 
 
 @asynccontextmanager

@@ -570,3 +570,50 @@ async def test_a_replay_is_kept_as_long_as_an_outcome_of_it_may_be(database: Dat
         )  # fmt: skip
     await swept(database)
     assert {row["actor"] for row in await sql.fetch("SELECT actor FROM hookledger.replay")} == {"late", "running"}
+
+
+async def noted(sql: asyncpg.Connection, **times: timedelta) -> None:
+    """Notes of a sweep and of a doubt, so long ago."""
+    await sql.execute("DELETE FROM hookledger.meta WHERE key IN ('swept_at', 'clock_doubted_at')")
+    for key, ago in times.items():
+        await sql.execute(
+            "INSERT INTO hookledger.meta (key, value) VALUES ($1, (clock_timestamp() - $2::interval)::text)", key, ago
+        )
+
+
+@pytest.mark.parametrize(
+    ("times", "is_trusted"),
+    [
+        ({}, True),
+        ({"swept_at": timedelta(hours=23)}, True),
+        ({"swept_at": timedelta(days=-31)}, True),  # the clock was ahead, and was set back
+        ({"swept_at": timedelta(days=2)}, False),
+        ({"swept_at": timedelta(days=2), "clock_doubted_at": timedelta(hours=23)}, False),
+        ({"swept_at": timedelta(days=2), "clock_doubted_at": timedelta(hours=25)}, True),
+        ({"swept_at": timedelta(days=12), "clock_doubted_at": timedelta(days=10)}, False),
+        ({"swept_at": timedelta(days=2), "clock_doubted_at": timedelta(days=-31)}, False),
+        ({"swept_at": timedelta(hours=1), "clock_doubted_at": timedelta(hours=2)}, True),  # it was ahead for a while
+    ],
+)
+async def test_after_a_leap_of_the_clock_nothing_is_dropped_for_a_day(
+    database: Database, sql: asyncpg.Connection, times: dict[str, timedelta], is_trusted: bool
+) -> None:
+    await ensure(sql, OLD)
+    await noted(sql, **times)
+
+    for _ in range(2):  # the second sweep finds what the first one has noted
+        found = await swept(database)
+        assert (found.held == [Held(partition="all", reason="clock")]) is not is_trusted
+    there = await sql.fetchval("SELECT to_regclass('hookledger.' || $1) IS NOT NULL", partition("domain_event", OLD))
+    assert there is not is_trusted
+    doubts = await sql.fetchval("SELECT count(*) FROM hookledger.meta WHERE key = 'clock_doubted_at'")
+    assert doubts == (0 if is_trusted else 1)
+
+
+async def test_the_first_sweep_of_a_database_that_had_no_event_for_long_waits_too(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await domain_events.publish(database, [new_event()])
+    await sql.execute("SELECT hookledger.make_tick()")
+    await sql.execute("UPDATE hookledger.tick SET at = at - interval '2 days'")
+    assert (await swept(database)).held == [Held(partition="all", reason="clock")]
