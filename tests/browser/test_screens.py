@@ -198,7 +198,7 @@ async def _with_key_revealed(page: Page) -> None:
 
 async def _live(page: Page) -> None:
     await page.get_by_role("link", name="Follow live").click()
-    await expect(page.locator("[data-live-lost]")).to_be_visible()
+    await expect(page.locator("[data-live-state]")).to_have_text("Live")
 
 
 async def _with_sign_in_link(page: Page) -> None:

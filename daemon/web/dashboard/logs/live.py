@@ -37,6 +37,9 @@ CHECK_SECONDS = 60.0
 MAX_STREAM_SECONDS = 600.0
 WRITE_TIMEOUT_SECONDS = 10.0
 
+# An event of its own, and no comment: page.js hears it, and notices when it does not.
+HEARTBEAT = b"event: heartbeat\ndata: still here\n\n"
+
 HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
 
@@ -172,7 +175,7 @@ async def _stream(
             await _send(response, _message(feed.text))
             seen, sent_at = feed.number, clock()
         elif clock() - sent_at >= HEARTBEAT_SECONDS:
-            await _send(response, b": still here\n\n")
+            await _send(response, HEARTBEAT)
             sent_at = clock()
         if await stopping.wait(POLL_SECONDS):
             return

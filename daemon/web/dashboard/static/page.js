@@ -3,6 +3,9 @@
 const DEBOUNCE_MS = 300;
 const POLL_MS = 1000;
 const SLOWEST_POLL_MS = 10000;
+const ANSWER_MS = 10000;
+const MOST_MISSES = 2;
+const SILENT_MS = 40000; // live.py sends something every 15 seconds
 
 // ---- announcements, requests, content ----
 
@@ -241,16 +244,37 @@ function count(element) {
   update();
 }
 
+// The pill beside the heading is true at each moment: a stream may be silent for long though nobody is there any more.
 function live(element) {
-  const stream = new EventSource(element.dataset.live);
-  stream.addEventListener("message", (event) => refresh(element, event.data));
-  stream.addEventListener("error", () => {
-    if (stream.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
-    for (const pill of document.querySelectorAll("[data-live-lost]")) {
-      announce((pill.textContent = pill.dataset.liveLost));
-      pill.classList.replace("pill-ok", "pill-warn");
-    }
-  });
+  const pill = document.querySelector("[data-live-state]");
+  let [stream, heardAt] = [null, 0];
+  const show = (text) => {
+    [pill.hidden, pill.textContent] = [false, text];
+    for (const [name, isOn] of [["pill-ok", text === "Live"], ["pill-warn", text !== "Live"]]) pill.classList.toggle(name, isOn);
+  };
+  const hear = () => {
+    heardAt = Date.now();
+    show("Live");
+  };
+  const connect = () => {
+    stream?.close();
+    [stream, heardAt] = [new EventSource(element.dataset.live), Date.now()];
+    show("Connecting");
+    stream.addEventListener("open", hear);
+    stream.addEventListener("heartbeat", hear);
+    stream.addEventListener("message", (event) => {
+      hear();
+      refresh(element, event.data);
+    });
+    stream.addEventListener("error", () => {
+      if (stream.readyState !== EventSource.CLOSED) return show("Connecting"); // the browser does so by itself
+      clearInterval(watch);
+      show(pill.dataset.liveState);
+      announce(pill.dataset.liveState);
+    });
+  };
+  const watch = setInterval(() => Date.now() - heardAt > SILENT_MS && connect(), POLL_MS);
+  connect();
   addEventListener("pagehide", () => stream.close());
 }
 
@@ -348,26 +372,29 @@ function auto(form) {
 }
 
 // Loads a part again until it is settled. The longer it does not change, the longer the interval becomes, unless the
-// part has one of its own.
+// part has one of its own. What cannot be loaded again is of the past, and the page says so.
 function poll(element) {
   const [url, every] = [element.dataset.poll, Number(element.dataset.every)];
   const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
   let [shown, etag, announced, wait] = ["", "", every ? said() : "", every || POLL_MS];
+  let [freshAt, misses] = [new Date(), 0];
   const isSettled = () => element.querySelector("[data-settled]");
   const offerRefresh = () => {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
   };
   const load = async () => {
-    offerRefresh();
     if (!element.isConnected || isSettled()) return;
     if (!document.hidden) {
-      const headers = { Accept: "text/html", "X-Fragment": "1", ...(etag && { "If-None-Match": etag }) };
-      const answer = await fetch(url, { headers }).catch(() => null);
-      if ([401, 403, 404].includes(answer?.status)) return;
-      if (answer?.ok) etag = answer.headers.get("ETag") ?? "";
-      const html = answer?.ok ? await answer.text() : shown;
+      const answer = await loadAgain(url, etag);
+      if ([401, 403, 404].includes(answer?.status)) return tellStale(freshAt, answer.status);
+      misses = answer ? 0 : misses + 1;
+      if (answer) freshAt = new Date();
+      if (!misses || misses >= MOST_MISSES) tellStale(misses && freshAt);
+      if (answer?.html !== undefined) etag = answer.etag;
+      const html = answer?.html ?? shown;
       wait = every || (html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
       if (html !== shown) refresh(element, (shown = html));
+      offerRefresh();
       showState(element);
       if (said() !== announced) announce((announced = said()));
     }
@@ -375,6 +402,34 @@ function poll(element) {
   };
   offerRefresh();
   setTimeout(load, wait);
+}
+
+// The status of an answer, and the part if it is another one than that of the ETag; null if there is no answer to show.
+async function loadAgain(url, etag) {
+  const headers = { Accept: "text/html", "X-Fragment": "1", ...(etag && { "If-None-Match": etag }) };
+  try {
+    const answer = await fetch(url, { headers, signal: AbortSignal.timeout(ANSWER_MS) });
+    const { status } = answer;
+    if (answer.ok) return { status, html: await answer.text(), etag: answer.headers.get("ETag") ?? "" };
+    return [304, 401, 403, 404].includes(status) ? { status } : null;
+  } catch {
+    return null;
+  }
+}
+
+// Says of when the page is, because it cannot be brought up to date; or no longer, without a moment.
+function tellStale(freshAt, status) {
+  const notice = document.getElementById("stale");
+  const isNew = notice.hidden && freshAt;
+  notice.hidden = !freshAt;
+  if (!freshAt) return;
+  const of = `what you see is of ${exact(new Date(freshAt.getTime() + SKEW_MS))}.`;
+  const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Reload the page" });
+  const why = { 401: "Your session has ended", 403: "You may no longer see this", 404: "This is no longer there" }[status];
+  notice.firstElementChild.replaceChildren(
+    ...(why ? [`${why}: ${of} `, again, " to go on."] : [`The server does not answer: ${of} It is asked again and again.`]),
+  );
+  if (isNew) announce(notice.textContent);
 }
 
 // A part may have the state that is shown elsewhere on the page.

@@ -555,6 +555,6 @@ async def test_followed_live_the_page_names_the_stream_of_its_filter(app: App) -
     stream_url = str(page.one("[data-live]")["data-live"])
     assert urlsplit(stream_url).path == f"{LOG}/live"
     assert query_of(stream_url) == {"route": route["id"], "status": "failed"}
-    assert page.words(".actions") == ["Live Stop"]
+    assert page.words(".actions") == ["Connecting Stop"]
     assert query_of(page.one(".actions a")["href"]) == {"route": route["id"], "status": "failed"}
     assert "Scripts are off" in page.one("noscript").get_text()
