@@ -165,7 +165,7 @@ async def test_an_attempt_that_is_due_says_so_instead(app: App) -> None:
     await it.wait(after=timedelta(0))
     page = await pages.get(app, at(it))
     assert page.all("[data-countdown]") == []
-    assert "The next attempt is due: it starts any moment." in page.text
+    assert "The next attempt is due: its answer is known at the latest 15.0 s after it starts." in page.text
 
 
 async def test_before_the_first_attempt_there_is_none(app: App) -> None:
@@ -475,7 +475,7 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(app: App) -> None:
     after = await pages.get(app, done.location)
     assert after.words("[data-notice]") == ["It is sent again now."]
     assert after.words(".page-head .pill") == ["Pending"]
-    assert "The next attempt is due: it starts any moment." in after.text
+    assert "The next attempt is due: its answer is known at the latest 15.0 s after it starts." in after.text
     assert await resent(app) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
     assert re.search(r"Sent by hand\s+by admin, ", after.text)
     assert "Sent by hand" not in page.text
