@@ -78,6 +78,65 @@ async def test_what_is_entered_in_ones_own_time_means_that_moment(browser: Brows
     await visit.context.close()
 
 
+# The texts of a page with a time of day that page.js did not put there.
+STRAYS = r"""() => {
+  const found = []
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  for (let text = walker.nextNode(); text; text = walker.nextNode())
+    if (/\b\d\d:\d\d\b/.test(text.data) && !text.parentElement.closest('time, [data-clock], pre, script, template'))
+      found.push(text.data.trim())
+  return found
+}"""
+
+
+async def test_no_page_has_a_time_of_day_in_another_zone(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    (delivery,) = await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, KOLKATA)
+    replays = await visit.at(f"{webhook.page}/replay")
+    await replays.get_by_label("All of them").check()
+    await replays.get_by_role("button", name="Count deliveries").click()
+    await replays.get_by_role("button", name="Replay 1 delivery").click()
+    await expect(replays.locator("#progress .pill")).to_have_text("Done")
+    await expect(replays.locator("#progress")).to_contain_text("Ended")
+    await expect(replays.get_by_role("button", name="Cancel this replay")).to_have_count(0)
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    shown = [f"/t/{tenant}/{each}" for each in ("webhooks", "deliveries", "events", "activity")]
+    shown += [
+        f"{webhook.page}{each}" for each in ("?range=1h", "", "?range=7d", "?range=30d", f"?as_of={now}", "/history")
+    ]
+    shown += [f"/t/{tenant}/deliveries/{delivery['id']}", replays.url.removeprefix(live.url)]
+    for path in shown:
+        page = await visit.at(path)
+        await expect(page.locator("footer")).to_contain_text("UTC+5:30")
+        assert await page.evaluate(STRAYS) == [], path
+    await visit.context.close()
+
+
+async def test_the_hours_of_charts_are_the_readers_too(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, KOLKATA)
+    page = await visit.at(webhook.page)
+    labels = page.locator(".plot-bars text[data-clock]")
+    await expect(labels).not_to_have_count(0)
+    for label in await labels.all():
+        at = datetime.fromisoformat(await label.get_attribute("data-clock") or "").astimezone(ZoneInfo(KOLKATA))
+        assert await label.text_content() == f"{at:%H:%M}"
+    bar = page.locator(".plot-bars title").last
+    at = datetime.fromisoformat(await bar.get_attribute("data-clock") or "").astimezone(ZoneInfo(KOLKATA))
+    assert await bar.text_content() == f"{at:%-d %b, %H:%M}: 1 successful, 0 failed"
+    await page.get_by_text("Show as a table").click()
+    await expect(page.get_by_role("columnheader", name="From (UTC+5:30)")).to_be_visible()
+    await expect(page.get_by_role("rowheader", name=f"{at:%-d %b, %H:%M}", exact=True)).to_be_visible()
+    page = await visit.at(f"{webhook.page}?range=30d")
+    await page.get_by_text("Show as a table").click()
+    await expect(page.get_by_role("columnheader", name="From (UTC)", exact=True)).to_be_visible()
+    await visit.context.close()
+
+
 async def test_without_scripts_times_are_utc(visiting: Visiting, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     created = datetime.fromisoformat((await webhook.told())["created_at"])

@@ -329,6 +329,15 @@ setInterval(() => {
   }
 }, AGE_MS);
 
+// A time of day that a chart has in UTC, at the beginning of a text: “09:00”, “30 Nov” or “30 Nov, 09:00”.
+function clock(element) {
+  const { clock: iso, utc } = element.dataset;
+  const at = new Date(iso);
+  const [day, time] = [`${at.getDate()} ${MONTHS[at.getMonth()]}`, `${two(at.getHours())}:${two(at.getMinutes())}`];
+  const local = [/[a-z]/i.test(utc) && day, utc.includes(":") && time].filter(Boolean).join(", ");
+  element.textContent = local + element.textContent.slice(utc.length);
+}
+
 function zoneOf(footer) {
   const name = zone(new Date());
   if (name !== "UTC") footer.textContent = `All times are ${name}, your own time zone. Days in charts are days of UTC.`;
@@ -469,6 +478,8 @@ const BEHAVIOURS = {
   "time[data-countdown]": countdown,
   "time[data-moment]": (time) => (time.textContent = exact(new Date(time.dateTime), time.dataset.moment === "ms")),
   "time[data-ago]": (time) => (time.title = exact(new Date(time.dateTime))),
+  "[data-clock]": clock,
+  "[data-zone-here]": (name) => (name.textContent = zone(new Date())),
   "[data-zone]": zoneOf,
   'input[type="datetime-local"]': localField,
   "[data-from]": moments,
