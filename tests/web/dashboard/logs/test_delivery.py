@@ -477,7 +477,7 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(app: App) -> None:
     assert after.words(".page-head .pill") == ["Pending"]
     assert "The next attempt is due: its answer is known at the latest 15.0 s after it starts." in after.text
     assert await resent(app) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
-    assert re.search(r"Sent by hand\s+by admin, ", after.text)
+    assert re.search(r"Sent by hand\s+by Administrator, ", after.text)
     assert "Sent by hand" not in page.text
     assert "done" not in str(after.words(".page-head a"))
 

@@ -396,7 +396,7 @@ async def test_cancelled_what_was_not_sent_stays_as_it_was(app: App) -> None:
     assert page.words("[data-notice]") == ["The replay is cancelled: what was not sent yet stays as it was."]
     assert page.words("#progress .pill") == ["Cancelled"]
     assert page.words("[data-settled]")[0].startswith("0 of 3 were sent before it was cancelled, ")
-    assert page.words("#progress .hint") == ["Cancelled by admin. What was not sent stayed as it was."]
+    assert page.words("#progress .hint") == ["Cancelled by Administrator. What was not sent stayed as it was."]
     assert page.all("main form") == []
     assert await app.rows("SELECT * FROM hookledger.retry") == []
     again = await pages.post(app, f"{where}/cancel")
