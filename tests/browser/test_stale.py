@@ -68,6 +68,36 @@ async def test_a_page_whose_session_has_ended_says_so_by_itself(
         await heading(page, "Please sign in")
 
 
+async def test_a_webhook_that_somebody_changed_meanwhile_says_so(visit: Visit, live: Live, tenant: str) -> None:
+    """Its state is shown at once; its settings and buttons are those of the page as it was loaded."""
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(webhook.page)
+    await expect(page.locator("#stale")).to_be_hidden()
+    await webhook.command("disable")
+    await expect(page.locator(".page-head .pill")).to_have_text("Disabled")
+    await expect(page.locator("#stale")).to_have_text(
+        "It was changed meanwhile. Reload the page to see all of it as it is now."
+    )
+    await page.get_by_role("link", name="Reload the page").click()
+    await expect(page.get_by_role("button", name="Enable")).to_be_visible()
+    await expect(page.locator("#stale")).to_be_hidden()
+
+
+async def test_the_numbers_of_a_list_change_with_its_rows(visit: Visit, live: Live, tenant: str) -> None:
+    webhooks = [await live.webhook(tenant, name, f"/{tenant}", ["order.*"]) for name in ("one", "two")]
+    page = await visit.at(f"/t/{tenant}/webhooks")
+    options = page.locator("#status option")
+    await expect(options).to_have_text(["All (2)", "Enabled (2)", "Disabled (0)", "Failing (0)"])
+    await webhooks[0].command("disable")
+    await expect(options).to_have_text(["All (2)", "Enabled (1)", "Disabled (1)", "Failing (0)"])
+    await webhooks[1].delete()
+    await expect(options).to_have_text(["All (1)", "Enabled (0)", "Disabled (1)", "Failing (0)"])
+    await expect(page.locator("#webhook-rows")).to_contain_text("1 webhook · 1 deleted")
+    page = await visit.at(f"/t/{tenant}/webhooks?status=disabled")
+    await webhooks[0].command("enable")
+    await expect(page.locator("#webhook-rows")).to_contain_text("No webhook fits now. 0 webhooks of 1")
+
+
 async def test_a_log_is_called_live_only_while_it_is(visit: Visit, live: Live, tenant: str) -> None:
     await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     answers = asyncio.Event()

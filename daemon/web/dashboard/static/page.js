@@ -250,7 +250,8 @@ function live(element) {
   let [stream, heardAt] = [null, 0];
   const show = (text) => {
     [pill.hidden, pill.textContent] = [false, text];
-    for (const [name, isOn] of [["pill-ok", text === "Live"], ["pill-warn", text !== "Live"]]) pill.classList.toggle(name, isOn);
+    pill.classList.toggle("pill-ok", text === "Live");
+    pill.classList.toggle("pill-warn", text !== "Live");
   };
   const hear = () => {
     heardAt = Date.now();
@@ -387,6 +388,8 @@ function poll(element) {
   const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
   let [shown, etag, announced, wait] = ["", "", every ? said() : "", every || POLL_MS];
   let [freshAt, misses] = [new Date(), 0];
+  const version = () => element.querySelector("[data-version]")?.dataset.version;
+  const loaded = version();
   const isSettled = () => element.querySelector("[data-settled]");
   const offerRefresh = () => {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
@@ -395,16 +398,17 @@ function poll(element) {
     if (!element.isConnected || isSettled()) return;
     if (!document.hidden) {
       const answer = await loadAgain(url, etag);
-      if ([401, 403, 404].includes(answer?.status)) return tellStale(freshAt, answer.status);
+      if (answer?.status in GONE) return tellStale(`${GONE[answer.status]}: ${seenAt(freshAt)} `, "to go on");
       misses = answer ? 0 : misses + 1;
       if (answer) freshAt = new Date();
-      if (!misses || misses >= MOST_MISSES) tellStale(misses && freshAt);
+      if (misses >= MOST_MISSES) tellStale(`The server does not answer: ${seenAt(freshAt)} It is asked again and again.`);
       if (answer?.html !== undefined) etag = answer.etag;
       const html = answer?.html ?? shown;
       wait = every || (html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
       if (html !== shown) refresh(element, (shown = html));
       offerRefresh();
       showState(element);
+      if (!misses) tellStale(version() !== loaded && "It was changed meanwhile. ", "to see all of it as it is now");
       if (said() !== announced) announce((announced = said()));
     }
     setTimeout(load, wait);
@@ -420,29 +424,33 @@ async function loadAgain(url, etag) {
     const answer = await fetch(url, { headers, signal: AbortSignal.timeout(ANSWER_MS) });
     const { status } = answer;
     if (answer.ok) return { status, html: await answer.text(), etag: answer.headers.get("ETag") ?? "" };
-    return [304, 401, 403, 404].includes(status) ? { status } : null;
+    return status === 304 || status in GONE ? { status } : null;
   } catch {
     return null;
   }
 }
 
-// Says of when the page is, because it cannot be brought up to date; or no longer, without a moment.
-function tellStale(freshAt, status) {
+const GONE = { 401: "Your session has ended", 403: "You may no longer see this", 404: "This is no longer there" };
+const seenAt = (at) => `what you see is of ${exact(new Date(at.getTime() + SKEW_MS))}.`;
+
+// Says on top of a page what of it is not as it is now; no longer, without a text. `purpose` is that of loading it again.
+function tellStale(text, purpose) {
   const notice = document.getElementById("stale");
-  const isNew = notice.hidden && freshAt;
-  notice.hidden = !freshAt;
-  if (!freshAt) return;
-  const of = `what you see is of ${exact(new Date(freshAt.getTime() + SKEW_MS))}.`;
-  const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Reload the page" });
-  const why = { 401: "Your session has ended", 403: "You may no longer see this", 404: "This is no longer there" }[status];
-  notice.firstElementChild.replaceChildren(
-    ...(why ? [`${why}: ${of} `, again, " to go on."] : [`The server does not answer: ${of} It is asked again and again.`]),
-  );
-  if (isNew) announce(notice.textContent);
+  const before = notice.textContent.trim();
+  notice.hidden = !text;
+  if (!text) return notice.firstElementChild.replaceChildren();
+  const again = document.createElement("a");
+  [again.href, again.textContent] = [location.pathname + location.search, "Reload the page"];
+  notice.firstElementChild.replaceChildren(text, ...(purpose ? [again, ` ${purpose}.`] : []));
+  if (!before) announce(notice.textContent);
 }
 
-// A part may have the state that is shown elsewhere on the page.
+// A part may have the state, or a text, that is shown elsewhere on the page.
 function showState(element) {
+  for (const text of element.querySelectorAll("template[data-text-of]")) {
+    const shown = document.getElementById(text.dataset.textOf);
+    if (shown && shown.textContent !== text.innerHTML) shown.textContent = text.innerHTML;
+  }
   const state = element.querySelector("template[data-state-now]")?.innerHTML.trim();
   for (const pill of document.querySelectorAll("[data-state] > .pill")) {
     if (state && pill.outerHTML !== state) pill.outerHTML = state;
