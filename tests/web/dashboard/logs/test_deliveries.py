@@ -511,7 +511,7 @@ async def test_if_nothing_fits_it_leads_to_the_events(app: App) -> None:
     await publish_events(app, "e1", type="shop.open")
     page = await pages.get(app, f"{LOG}?event=e1")
     assert page.words(".empty h2") == ["No delivery fits"]
-    assert page.one(".empty a")["href"] == "/t/acme/events"
+    assert page.one(".empty a")["href"] == "/t/acme/events?event=e1"
 
 
 # ---- access and escaping ----
