@@ -505,6 +505,20 @@ function start(root) {
 
 start(document);
 
+// A second click on a button sends nothing: the request of the first one would still be carried out, and its answer lost,
+// with the session that a sign-in link began, or a token. If no answer comes, the button works again.
+const sending = new WeakMap();
+addEventListener("submit", (event) => {
+  const [form, button] = [event.target, event.submitter];
+  if (event.defaultPrevented || form.getAttribute("method") !== "post") return;
+  const before = sending.get(form);
+  if (before?.button === button && Date.now() - before.at < ANSWER_MS) return event.preventDefault();
+  sending.set(form, { button, at: Date.now() });
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) for (const form of document.forms) sending.delete(form);
+});
+
 // The notice after a command is shown once: `done` is removed, so that a reload or a bookmark does not repeat it.
 const url = new URL(location.href);
 if (url.searchParams.has("done")) {
