@@ -137,6 +137,16 @@ async def test_the_hours_of_charts_are_the_readers_too(browser: Browser, live: L
     await visit.context.close()
 
 
+async def test_a_wrong_clock_of_the_reader_changes_no_countdown(visit: Visit, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.command("rotate-key")
+    page = await visit.context.new_page()
+    await page.clock.install(time=datetime.now(UTC) - timedelta(hours=3))
+    await page.goto(live.url + webhook.page)
+    await page.clock.run_for(2000)
+    await expect(page.locator("time[data-countdown]").first).to_have_text(re.compile(r"^(24 h 0|23 h 59) min$"))
+
+
 async def test_without_scripts_times_are_utc(visiting: Visiting, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     created = datetime.fromisoformat((await webhook.told())["created_at"])

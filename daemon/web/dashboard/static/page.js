@@ -282,7 +282,7 @@ function live(element) {
 function countdown(time) {
   const until = Date.parse(time.dateTime);
   const tick = () => {
-    const seconds = Math.max(0, Math.round((until - Date.now()) / 1000));
+    const seconds = Math.max(0, Math.round((until - Date.now() - SKEW_MS) / 1000));
     const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
     time.textContent = hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
     if (!seconds || !time.isConnected) clearInterval(timer);
