@@ -75,9 +75,9 @@ def moment_field(text: str) -> str:
 
 
 def actor(name: str) -> str:
-    """The display name of an actor."""
+    """The display name of an actor. Merchants may know the dashboard by another name than ours, so ours is none."""
     kind, _, id_ = name.partition(":")
-    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
+    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "the system"}
     return f"API token {id_}" if kind == "token" and id_ else names.get(name, name)
 
 

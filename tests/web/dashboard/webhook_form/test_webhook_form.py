@@ -250,7 +250,7 @@ async def test_headers_that_no_webhook_may_have_are_reported_at_their_one_field(
     assert wrong_fields(page) == ["event_types", "headers", "headers"]
     (message,) = page.words("#headers-wrong")
     assert message == (
-        "Host: this header is set or reserved by Hookledger. "
+        "Host: this header is set by us, or reserved. "
         "X-A: the value may only have visible ASCII characters, space and tab."
     )
 
