@@ -137,6 +137,34 @@ async def test_the_hours_of_charts_are_the_readers_too(browser: Browser, live: L
     await visit.context.close()
 
 
+async def test_a_period_that_is_refused_is_shown_as_it_was_entered(browser: Browser, live: Live, tenant: str) -> None:
+    """What is shown again is in the zone that stands beside it, and is sent as such."""
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    visit = await visitor(browser, live, KOLKATA)
+    entered = {"from": "2026-11-20T18:00:00", "to": "2026-11-20T10:00:00"}
+    page = await visit.at(f"{webhook.page}/replay")
+    for name, text in entered.items():
+        await page.locator(f"#{name}").fill(text)
+    with visit.refused(422):
+        await page.get_by_role("button", name="Count deliveries").click()
+        await expect(page.locator("#to-wrong")).to_have_text("Must be later than from.")
+    for name, text in entered.items():
+        value = await page.locator(f"#{name}").input_value()
+        assert f"{value}:00"[:19] == text, name
+    await expect(page.locator("[data-zone-name]")).to_have_text("UTC+5:30")
+    with visit.refused(422):
+        page = await visit.at(f"/t/{tenant}/webhooks?as_of=2999-01-01T00:00:00Z")
+        await expect(page.locator("#as_of-wrong")).to_contain_text("is in the future")
+        assert (await page.locator("#as_of").input_value()).startswith("2999-01-01T05:30")
+        page = await visit.at(f"/t/{tenant}/deliveries?since=2026-11-20T10:00:00Z&until=2026-11-20T04:30:00Z")
+        assert (await page.locator("#until").input_value()).startswith("2026-11-20T10:00")
+        page = await visit.at(f"/t/{tenant}/deliveries?since=yesterday&until=2026-11-20T04:30:00Z")
+        await expect(page.locator("#since")).to_have_value("yesterday")
+        assert (await page.locator("#until").input_value()).startswith("2026-11-20T04:30"), "both are in UTC"
+        assert await page.locator("[data-zone-name]").all_text_contents() == ["UTC", "UTC"]
+    await visit.context.close()
+
+
 async def test_a_wrong_clock_of_the_reader_changes_no_countdown(visit: Visit, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     await webhook.command("rotate-key")

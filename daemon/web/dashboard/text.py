@@ -74,6 +74,15 @@ def moment_field(text: str) -> str:
     return "" if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
+def is_moment(text: str) -> bool:
+    """True for what a browser's field for a moment can have, which may be nothing."""
+    try:
+        parse_moment(text)
+    except ValueError:
+        return False
+    return True
+
+
 def actor(name: str) -> str:
     """The display name of an actor. Merchants may know the dashboard by another name than ours, so ours is none."""
     kind, _, id_ = name.partition(":")

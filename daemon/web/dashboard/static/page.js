@@ -344,8 +344,10 @@ function zoneOf(footer) {
   if (name !== "UTC") footer.textContent = `All times are ${name}, your own time zone. Days in charts are days of UTC.`;
 }
 
-// A field has a moment in the reader's zone, and its form sends it in UTC.
+// A field has a moment in the reader's zone, and its form sends it in UTC. A form that has one as a text, because it is
+// no moment, is in UTC as a whole.
 function localField(input) {
+  if (input.form.querySelector("[data-in-utc]")) return;
   const at = new Date(`${input.value}Z`);
   if (input.value) {
     const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;

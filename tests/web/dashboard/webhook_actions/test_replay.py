@@ -199,7 +199,7 @@ async def test_a_period_of_which_nothing_can_be_sent_is_refused_and_stays(app: A
         ({"from": "yesterday"}, {"from": "Must be a date and a time in UTC, like 2026-11-24 08:30."}),
         (
             {"from": "", "to": ""},
-            dict.fromkeys(("from", "to"), "Is missing: give a date and a time in UTC."),
+            dict.fromkeys(("from", "to"), "Is missing: give a date and a time."),
         ),
         ({"to": "2020-01-01T00:00:00"}, {"to": "Must be later than from."}),
         ({"which": "pending"}, {"which": "Choose which deliveries to send again."}),
