@@ -142,7 +142,7 @@ async def test_a_disabled_one_is_disabled_whatever_its_receiver_did(app: App) ->
     page = await pages.get(app, place(route))
     assert page.words(".row > .pill") == ["Disabled"]
     assert page.all(".notice-bad") == []
-    assert (await pages.get(app, LIST)).words("td[data-label='Status']") == ["Disabled"]
+    assert (await pages.get(app, LIST)).words("td[data-label='Status']") == ["Disabled by Administrator"]
 
 
 @pytest.mark.parametrize("rest", ["", "/{id}"])
