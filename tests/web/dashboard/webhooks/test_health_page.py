@@ -64,6 +64,7 @@ async def test_a_receiver_that_answers_again_is_recovering_and_then_recovered(ap
     (banner,) = (await pages.get(app, place(route))).words(".notice-warn")
     assert banner.startswith("It answers again: since ")
     assert f"Before, requests failed from {SINCE} on: 500 Internal Server Error." in banner
+    assert banner.endswith("Open the last failed attempt")
     await noted(app, route, state="ok", since=later, successes=30, **answered)
     page = await pages.get(app, place(route))
     (banner,) = page.words(".notice-ok")
