@@ -473,7 +473,7 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(app: App) -> None:
     done = await pages.post(app, str(form["action"]), page.form_data(".page-head form"))
     assert (done.status, done.location) == (303, at(it, "?event=e1&done=retried"))
     after = await pages.get(app, done.location)
-    assert after.words("[data-notice]") == ["It is sent again now."]
+    assert after.words("[data-notice]") == ["You have had it sent again: its answer appears below."]
     assert after.words(".page-head .pill") == ["Pending"]
     assert "The next attempt is due: its answer is known at the latest 15.0 s after it starts." in after.text
     assert await resent(app) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
