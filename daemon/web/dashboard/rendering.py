@@ -47,6 +47,8 @@ NOTICES: Mapping[str, str] = {
     "no_old_key": "There was no old key any more, so nothing had to be revoked.",
     "rotated": "The verification key is rotated. Put the new one in place within 24 hours.",
     "retried": "You have had it sent again: its answer appears below.",
+    "retried_under_way": "Its request was under way already, or about to be made: none was added.",
+    "retried_in_line": "Nothing was sent: it waits for its first attempt, and keeps its turn.",
 }
 
 
