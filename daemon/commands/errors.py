@@ -1,4 +1,5 @@
-"""Why a command was not executed. `str()` of each error is the sentence to show.
+"""Why a command was not executed. `str()` of each error is the sentence to show, but to people in the dashboard
+`for_people`: they know no keys of the configuration, and cannot set one.
 
 CommandError
 ├─ Invalid             the values are not allowed
@@ -19,6 +20,10 @@ from daemon.core.events.event import FieldProblem
 
 class CommandError(Exception):
     """A command was not executed. `str()` says why."""
+
+    @property
+    def for_people(self) -> str:
+        return str(self)
 
 
 class Invalid(CommandError):
@@ -56,6 +61,12 @@ class TooManyRoutes(Conflict):
             f"tenant {tenant} has {count} {'route' if count == 1 else 'routes'}, and limits.routes_per_tenant allows "
             f"{limit}: delete one that is not needed, or have the operator raise the limit"
         )
+        self._count, self._limit = count, limit
+
+    @property
+    def for_people(self) -> str:
+        there = f"is {self._count:,} webhook" if self._count == 1 else f"are {self._count:,} webhooks"
+        return f"there {there} here, and no more than {self._limit:,} may be: delete one that is not needed"
 
 
 class TooMuchConfigured(Conflict):
@@ -65,6 +76,14 @@ class TooMuchConfigured(Conflict):
         super().__init__(
             f"the configurations that the routes of tenant {tenant} have had take more than {limit_bytes >> 20} MiB, "
             "and none is ever forgotten: have the operator make this change"
+        )
+        self._limit_bytes = limit_bytes
+
+    @property
+    def for_people(self) -> str:
+        return (
+            f"the settings that the webhooks here have had take more than {self._limit_bytes >> 20} MiB, and none is "
+            "ever forgotten: ask support to make this change"
         )
 
 
@@ -76,4 +95,12 @@ class TooManyCommands(CommandError):
         super().__init__(
             f"tenant {tenant} has used up its commands for now, and limits.commands_per_minute allows {limit}: try "
             f"again in {self.retry_after_seconds} s"
+        )
+        self._limit = limit
+
+    @property
+    def for_people(self) -> str:
+        return (
+            f"there were many changes in a short time, and {self._limit:,} a minute are allowed: try again in "
+            f"{self.retry_after_seconds} s"
         )

@@ -17,16 +17,15 @@ from daemon.core.delivery.answer import Outcome, delivery_id
 from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, ListStatus, status_of
 from daemon.core.events.field_condition import FieldCondition
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries import scans
-from daemon.deliveries.merge import Merge
-from daemon.expressions import searching
+from daemon.deliveries import event_search
+from daemon.deliveries.scanning import scans
+from daemon.deliveries.scanning.merge import Merge
 from daemon.expressions.judging import FilterPlaces
 from eventstore.postgres.connect import Database
 from eventstore.queries.deliveries import attempts, delivery_log
 from eventstore.queries.deliveries.attempts import AttemptSummary
 from eventstore.queries.deliveries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope
-from eventstore.queries.events import field_search, listing
-from eventstore.queries.events.field_search import SearchBounds
+from eventstore.queries.events import listing
 from eventstore.queries.events.listing import LoggedEvent
 
 # After this time a page that is not full ends early. Not sooner: people take an empty page for an answer.
@@ -34,14 +33,6 @@ PAGE_SECONDS = 1.0
 
 # So many deliveries are summarised by one query.
 _BATCH = 100
-
-# A search by a field looks at so many events before it asks whether it is late: more of them while that is quick, fewer
-# when it is not. Payloads are read up to so many bytes, and so many of them are parsed.
-_FIRST_SEARCHED_ROWS = 500
-_MAX_SEARCHED_ROWS = 8000
-_SEARCHED_BYTES = 8 << 20
-_QUICK_SECONDS = 0.1
-_CANDIDATES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,31 +175,23 @@ async def _spans_where(
 ) -> AsyncIterator[tuple[ListPosition, ListPosition]]:
     """A span for each event that fits, and an empty one wherever the search has come without finding any."""
     # Deliveries of the event at `begin` may still be below it.
-    top: tuple[datetime, int] | None = (begin.event_time, begin.seq + (begin.route_id > UUID(int=0)))
-    rows = _FIRST_SEARCHED_ROWS
-    while top is not None:
-        began_at = time.monotonic()
-        looked = await field_search.candidates(
-            database,
-            delivery_filter.tenant,
-            top,
-            since=bottom.event_time,
-            event_type=delivery_filter.event_type,
-            needles=where.needles,
-            bounds=SearchBounds(rows=rows, data_bytes=_SEARCHED_BYTES, hits=_CANDIDATES),
-        )
-        is_quick = time.monotonic() - began_at < _QUICK_SECONDS
-        rows = min(2 * rows, _MAX_SEARCHED_ROWS) if is_quick else max(rows // 2, _FIRST_SEARCHED_ROWS)
-        fits = await searching.fitting(places, delivery_filter.tenant, [data for _, data in looked.events], where)
-        for (event, _), is_fit in zip(looked.events, fits, strict=True):
-            if not is_fit:
-                continue
+    top = (begin.event_time, begin.seq + (begin.route_id > UUID(int=0)))
+    stretches = event_search.stretches(
+        database,
+        delivery_filter.tenant,
+        top,
+        where,
+        since=bottom.event_time,
+        event_type=delivery_filter.event_type,
+        places=places,
+    )
+    async for stretch in stretches:
+        for event in stretch.events:
             span = _span(event, begin)
             if span[0] > span[1] >= bottom:
                 yield span
-        top = looked.down_to
-        if top is not None:
-            reached = ListPosition(*top, UUID(int=0))
+        if stretch.down_to is not None:
+            reached = ListPosition(*stretch.down_to, UUID(int=0))
             yield reached, reached
 
 

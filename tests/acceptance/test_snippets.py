@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from daemon.core.webhook.signing import SigningKey, format_key, ordergroove_signature
+from daemon.web.dashboard.webhooks import snippets
 
 HERE = Path(__file__).parents[1]
 SNIPPETS = HERE.parent / "daemon" / "data" / "snippets"
@@ -239,3 +240,29 @@ def test_the_snippet_takes_what_we_sign_and_nothing_else(language: Language, tmp
     assert not ended.stderr, ended.stderr[-2000:]
     answers = dict(zip([case.name for case in all_cases], ended.stdout.split(), strict=True))
     assert answers == {case.name: "true" if case.is_valid else "false" for case in all_cases}
+
+
+def test_node_finds_the_header_in_requests_of_both_kinds(tmp_path: Path) -> None:
+    """Node's own have the headers as an object, those of Next.js and Hono as `Headers`, where [] finds nothing."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    node, name = snippets.LANGUAGES["node"], "OrderGroove-Signature"
+    line = snippets.call(node, header=name, variable="WEBHOOK_KEY", key=OLD)
+    plain = 'request.headers["ordergroove-signature"]'
+    assert plain in line
+    fetched = next(
+        code for code in snippets.header_elsewhere(node, name).split("`")[1::2] if code.startswith("request.")
+    )
+    signed = ordergroove_signature(keys=[SigningKey(OLD)], timestamp=int(time.time()), body=BODY)
+    program = f"""
+const body = Buffer.from({json.dumps(b64encode(BODY).decode())}, "base64");
+const header = {json.dumps(signed)};
+{{ const request = {{ headers: {{ "ordergroove-signature": header }} }}; {line} console.log(isGenuine); }}
+{{
+  const request = new Request("http://shop.example/", {{ method: "POST", headers: {{ "{name}": header }} }});
+  {line.replace(plain, fetched)} console.log(isGenuine);
+}}
+"""
+    (tmp_path / "main.mjs").write_text(node.function + program)
+    done = subprocess.run(["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["true", "true"]

@@ -119,7 +119,7 @@ async def test_without_scripts_the_same_pages_say_it_when_they_are_loaded(
     await expect(page.locator(".notice-bad")).to_contain_text("Every request has failed since")
     await page.get_by_role("link", name="Open the last attempt").click()
     await page.get_by_role("button", name="Retry now").click()
-    await expect(page.locator("[data-notice]")).to_have_text("It is sent again now.")
+    await expect(page.locator("[data-notice]")).to_have_text("You have had it sent again: its answer appears below.")
     await expect(page.get_by_role("link", name="Refresh").first).to_be_visible()
 
 

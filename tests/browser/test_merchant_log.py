@@ -89,7 +89,7 @@ async def test_retry_now_sends_it_again(visit: Visit, live: Live, there: Receive
     await page.get_by_role("link", name=re.compile("order.create")).click()
     there.answer[path] = ok
     await page.get_by_role("button", name="Retry now").click()
-    await expect(page.locator("[data-notice]")).to_contain_text("It is sent again now.")
+    await expect(page.locator("[data-notice]")).to_contain_text("You have had it sent again: its answer appears below.")
     await expect(page.get_by_role("heading", name="It was delivered")).to_be_visible()  # by itself
     await webhook.until(1, "delivered")
     await expect(page.locator("ol.timeline > li h3")).to_have_count(4)

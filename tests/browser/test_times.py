@@ -78,6 +78,103 @@ async def test_what_is_entered_in_ones_own_time_means_that_moment(browser: Brows
     await visit.context.close()
 
 
+# The texts of a page with a time of day that page.js did not put there.
+STRAYS = r"""() => {
+  const found = []
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  for (let text = walker.nextNode(); text; text = walker.nextNode())
+    if (/\b\d\d:\d\d\b/.test(text.data) && !text.parentElement.closest('time, [data-clock], pre, script, template'))
+      found.push(text.data.trim())
+  return found
+}"""
+
+
+async def test_no_page_has_a_time_of_day_in_another_zone(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    (delivery,) = await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, KOLKATA)
+    replays = await visit.at(f"{webhook.page}/replay")
+    await replays.get_by_label("All of them").check()
+    await replays.get_by_role("button", name="Count deliveries").click()
+    await replays.get_by_role("button", name="Replay 1 delivery").click()
+    await expect(replays.locator("#progress .pill")).to_have_text("Done")
+    await expect(replays.locator("#progress")).to_contain_text("Ended")
+    await expect(replays.get_by_role("button", name="Cancel this replay")).to_have_count(0)
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    shown = [f"/t/{tenant}/{each}" for each in ("webhooks", "deliveries", "events", "activity")]
+    shown += [
+        f"{webhook.page}{each}" for each in ("?range=1h", "", "?range=7d", "?range=30d", f"?as_of={now}", "/history")
+    ]
+    shown += [f"/t/{tenant}/deliveries/{delivery['id']}", replays.url.removeprefix(live.url)]
+    for path in shown:
+        page = await visit.at(path)
+        await expect(page.locator("footer")).to_contain_text("UTC+5:30")
+        assert await page.evaluate(STRAYS) == [], path
+    await visit.context.close()
+
+
+async def test_the_hours_of_charts_are_the_readers_too(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, KOLKATA)
+    page = await visit.at(webhook.page)
+    labels = page.locator(".plot-bars text[data-clock]")
+    await expect(labels).not_to_have_count(0)
+    for label in await labels.all():
+        at = datetime.fromisoformat(await label.get_attribute("data-clock") or "").astimezone(ZoneInfo(KOLKATA))
+        assert await label.text_content() == f"{at:%H:%M}"
+    bar = page.locator(".plot-bars title").last
+    at = datetime.fromisoformat(await bar.get_attribute("data-clock") or "").astimezone(ZoneInfo(KOLKATA))
+    assert await bar.text_content() == f"{at:%-d %b, %H:%M}: 1 successful, 0 failed"
+    await page.get_by_text("Show as a table").click()
+    await expect(page.get_by_role("columnheader", name="From (UTC+5:30)")).to_be_visible()
+    await expect(page.get_by_role("rowheader", name=f"{at:%-d %b, %H:%M}", exact=True)).to_be_visible()
+    page = await visit.at(f"{webhook.page}?range=30d")
+    await page.get_by_text("Show as a table").click()
+    await expect(page.get_by_role("columnheader", name="From (UTC)", exact=True)).to_be_visible()
+    await visit.context.close()
+
+
+async def test_a_period_that_is_refused_is_shown_as_it_was_entered(browser: Browser, live: Live, tenant: str) -> None:
+    """What is shown again is in the zone that stands beside it, and is sent as such."""
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    visit = await visitor(browser, live, KOLKATA)
+    entered = {"from": "2026-11-20T18:00:00", "to": "2026-11-20T10:00:00"}
+    page = await visit.at(f"{webhook.page}/replay")
+    for name, text in entered.items():
+        await page.locator(f"#{name}").fill(text)
+    with visit.refused(422):
+        await page.get_by_role("button", name="Count deliveries").click()
+        await expect(page.locator("#to-wrong")).to_have_text("Must be later than from.")
+    for name, text in entered.items():
+        value = await page.locator(f"#{name}").input_value()
+        assert f"{value}:00"[:19] == text, name
+    await expect(page.locator("[data-zone-name]")).to_have_text("UTC+5:30")
+    with visit.refused(422):
+        page = await visit.at(f"/t/{tenant}/webhooks?as_of=2999-01-01T00:00:00Z")
+        await expect(page.locator("#as_of-wrong")).to_contain_text("is in the future")
+        assert (await page.locator("#as_of").input_value()).startswith("2999-01-01T05:30")
+        page = await visit.at(f"/t/{tenant}/deliveries?since=2026-11-20T10:00:00Z&until=2026-11-20T04:30:00Z")
+        assert (await page.locator("#until").input_value()).startswith("2026-11-20T10:00")
+        page = await visit.at(f"/t/{tenant}/deliveries?since=yesterday&until=2026-11-20T04:30:00Z")
+        await expect(page.locator("#since")).to_have_value("yesterday")
+        assert (await page.locator("#until").input_value()).startswith("2026-11-20T04:30"), "both are in UTC"
+        assert await page.locator("[data-zone-name]").all_text_contents() == ["UTC", "UTC"]
+    await visit.context.close()
+
+
+async def test_a_wrong_clock_of_the_reader_changes_no_countdown(visit: Visit, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.command("rotate-key")
+    page = await visit.context.new_page()
+    await page.clock.install(time=datetime.now(UTC) - timedelta(hours=3))
+    await page.goto(live.url + webhook.page)
+    await page.clock.run_for(2000)
+    await expect(page.locator("time[data-countdown]").first).to_have_text(re.compile(r"^(24 h 0|23 h 59) min$"))
+
+
 async def test_without_scripts_times_are_utc(visiting: Visiting, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     created = datetime.fromisoformat((await webhook.told())["created_at"])

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 _UNHURRIED = (
     ("daemon.deliveries.listing", "PAGE_SECONDS"),
     ("daemon.web.service.events.event_pages", "PAGE_SECONDS"),
-    ("daemon.deliveries.undecided", "_DECIDING_SECONDS"),
+    ("daemon.deliveries.scanning.undecided", "_DECIDING_SECONDS"),
     ("daemon.deliveries.detail", "SEARCH_SECONDS"),
 )
 

@@ -22,6 +22,11 @@ MAX_EVENT_TYPES = 200
 MAX_SNAPSHOT_NAMES = 1000
 MAX_RATE_PER_SECOND = 10_000
 
+# Forms, where types are ticked, say it in other words.
+NO_EVENT_TYPES = FieldProblem(
+    field="event_types", message="is empty: name at least one type, a group like order.*, or * for all"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteDraft:
@@ -59,7 +64,7 @@ def check(
         ("rate_limit_per_second", _rate_problem(draft.rate_limit_per_second)),
     ]
     if not draft.event_types:
-        found.append(("event_types", "is empty: name at least one type, a group like order.*, or * for all"))
+        found.append((NO_EVENT_TYPES.field, NO_EVENT_TYPES.message))
     if len(draft.event_types) > MAX_EVENT_TYPES:
         message = f"has {len(draft.event_types)} entries, {MAX_EVENT_TYPES} are allowed: use groups or *"
         found.append(("event_types", message))

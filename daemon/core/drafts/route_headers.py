@@ -77,7 +77,7 @@ def check_headers(headers: Mapping[str, str], *, signing_header: str) -> tuple[H
                 _problem(name, HeaderFault.NAME_SYNTAX, "a name has 1 to 64 letters, digits or !#$%&'*+-.^_`|~")
             )
         elif is_reserved(lower, signing_header=signing_header):
-            problems.append(_problem(name, HeaderFault.NAME_RESERVED, "this header is set or reserved by Hookledger"))
+            problems.append(_problem(name, HeaderFault.NAME_RESERVED, "this header is set by us, or reserved"))
         elif lower in seen:
             problems.append(
                 _problem(name, HeaderFault.NAME_TWICE, "this header is given twice; upper and lower case are the same")

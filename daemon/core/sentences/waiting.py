@@ -84,7 +84,7 @@ def _waits_for(facts: WaitingFacts) -> str:  # noqa: PLR0911 - one cause after a
         return f"It waits for {_rate_limit(facts.rate_limit_per_second)}."
     if facts.is_parked:
         return "It waits for its turn: the receiver takes requests more slowly than events happen."
-    return "It is due, and about to be sent."
+    return "It is due: its request is about to be made, or under way."
 
 
 def _until_due(facts: WaitingFacts, due_at: datetime) -> str:
@@ -92,12 +92,12 @@ def _until_due(facts: WaitingFacts, due_at: datetime) -> str:
     if rate is not None and facts.now - due_at > _HARDLY_LATE:
         return f"It is due since {moment(due_at)}, and waits for {_rate_limit(rate)}."
     if not facts.attempts and due_at <= facts.now:
-        return "It is due, and about to be sent."
+        return "It is due: its request is about to be made, or under way."
     if not facts.attempts:
         return f"Its first request is under way; if nothing is known of it by {moment(due_at)}, it is sent again."
     number = facts.attempts + 1
     if due_at <= facts.now:
-        return f"Attempt {number} is due since {moment(due_at)}, and about to be sent."
+        return f"Attempt {number} is due since {moment(due_at)}: it is about to be made, or under way."
     return f"Attempt {number} is due at {moment(due_at)}."
 
 

@@ -41,7 +41,7 @@ NEXT_STEPS: Mapping[int, str] = {
     401: "Open your webhooks from your shop’s settings again, or ask the person who gave you access for a new link. "
     + _SEND_AGAIN,
     403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
-    "reach so far, the operator of Hookledger makes a sign-in link that does.",
+    "reach so far, ask the person who gave it to you for a sign-in link that does.",
     404: "It may have been deleted, or the address is not complete.",
     405: "Go back, and use the links and buttons of the page.",
     410: "A sign-in link works once, and not for long. Open your webhooks from your shop’s settings again, or ask "
@@ -52,7 +52,7 @@ NEXT_STEPS: Mapping[int, str] = {
     421: "Open it by the name localhost or the address 127.0.0.1, on the machine that it runs on. To have it answer to "
     "other names, the operator of Hookledger sets an admin token.",
     429: "Try again a little later. Nothing was changed.",
-    500: "Try again. If it happens once more, give that number to the operator of Hookledger.",
+    500: "Try again. If it happens once more, give support that number.",
     503: "Nothing is lost: events that were accepted are stored, and are sent later. Try again in a few seconds.",
 }
 

@@ -152,12 +152,15 @@ def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, re
             return Problem(422, "some fields are not valid", errors=error.problems)
         case NotFound() | UnknownEvent():
             return Problem(404, str(error))
-        case Conflict() | AmbiguousEvent():
+        case Conflict():
+            return Problem(409, str(error), for_people=error.for_people)
+        case AmbiguousEvent():
             return Problem(409, str(error))
         case Stale():
             return Problem(412, str(error))
         case TooManyCommands():
-            return Problem(429, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
+            headers = {"Retry-After": str(error.retry_after_seconds)}
+            return Problem(429, str(error), headers=headers, for_people=error.for_people)
         case ValueRefused():
             return Problem(422, f"{REFUSED_VALUE} request")
         case Saturated():

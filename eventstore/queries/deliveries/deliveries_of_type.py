@@ -3,7 +3,7 @@
 `delivery_log` walks the deliveries of a tenant or route and passes over those of other types. A webhook for all types
 may have a hundred thousand of those before one of a rare type. Here an index leads from event to event of the type, and
 from each to its deliveries. It is the better way unless most events of the type went to nobody, or were dropped before
-their outcomes (`retention.*`): then a stretch does not begin. So `daemon.deliveries.scans` goes both ways.
+their outcomes (`retention.*`): then a stretch does not begin. So `daemon.deliveries.scanning.scans` goes both ways.
 
 The one thing to know: events are sorted by their claimed time, deliveries by event time. They differ only if a clock
 was set back between an event and its tick; a delivery of such an event may be left out at the end of a stretch.

@@ -24,6 +24,23 @@ WRITE_SECONDS = 10.0
 # So many rows of each table are counted of what waits for one route.
 COUNTED_ROWS = 1000
 
+# The deliveries in packed rows of the route {route} that were taken up: they have an outcome, or a retry. A row keeps all
+# of its deliveries until the last is sent. Rows are taken up one after the other, so only the first ones have any. What
+# there is within the stretch of a row is read by index: looking for each of its deliveries costs far more. For fifty routes with 2,000 waiting each, a quarter of the first row sent, all of it takes 19 ms.
+TAKEN_UP = """
+SELECT coalesce(sum(taken.pairs), 0)::bigint AS pairs
+  FROM (SELECT seqs, first_time FROM hookledger.parked WHERE route_id = {route}
+         ORDER BY route_id, epoch, flush, shard LIMIT 2) p,
+       LATERAL (SELECT min(seq) AS low, max(seq) AS high FROM unnest(p.seqs) seq OFFSET 0) stretch,
+       LATERAL (SELECT count(*) AS pairs FROM unnest(p.seqs) AS of_row (seq) WHERE seq IN (
+                       SELECT seq FROM hookledger.attempt
+                        WHERE route_id = {route} AND seq BETWEEN stretch.low AND stretch.high AND number <= 1
+                          AND at >= p.first_time - interval '1 day'
+                        UNION ALL
+                       SELECT seq FROM hookledger.retry
+                        WHERE route_id = {route} AND seq BETWEEN stretch.low AND stretch.high)) taken
+"""
+
 
 class HealthRow(NamedTuple):
     """What is written of a receiver. `probe_after`: how long its breaker holds back what waits, None if it does not."""
@@ -121,10 +138,12 @@ LATERAL (SELECT count(*) AS retries, min(q.due_at) FILTER (WHERE q.holder IS NUL
 LATERAL (SELECT count(*) AS rows, coalesce(sum(q.pairs), 0)::bigint AS pairs
            FROM (SELECT pairs FROM hookledger.parked
                   WHERE route_id = r.route_id LIMIT {COUNTED_ROWS}) q) packed,
+LATERAL ({TAKEN_UP.format(route="r.route_id")}) taken_up,
 LATERAL (SELECT coalesce(sum(g.pairs), 0)::bigint AS pairs FROM hookledger.parked_range g
           WHERE g.route_id = r.route_id) ranged
 """
-_WAITING_COLUMNS = """retried.retries + packed.pairs + ranged.pairs AS waiting, packed.pairs + ranged.pairs AS parked,
+_WAITING_COLUMNS = """retried.retries + packed.pairs - taken_up.pairs + ranged.pairs AS waiting,
+       packed.pairs - taken_up.pairs + ranged.pairs AS parked,
        greatest(retried.retries, packed.rows) AS counted_rows, retried.due_at"""
 
 # $1 routes

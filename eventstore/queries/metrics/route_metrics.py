@@ -12,6 +12,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from eventstore.postgres.connect import Database
+from eventstore.queries.metrics.route_health import TAKEN_UP
 
 KEPT_DAYS = 30
 RECENT_PERIOD = timedelta(minutes=5)
@@ -24,6 +25,7 @@ SELECT n.now, n.pending, c.*
   FROM (SELECT statement_timestamp() AS now,
                ((SELECT count(*) FROM hookledger.retry WHERE route_id = $1)
                 + coalesce((SELECT sum(pairs) FROM hookledger.parked WHERE route_id = $1), 0)
+                - ({TAKEN_UP.format(route="$1")})
                 + coalesce((SELECT pairs FROM hookledger.parked_range WHERE route_id = $1), 0))::bigint AS pending) n
   LEFT JOIN (
         SELECT {{by}} AS period, {COUNTS}, cells, requests FROM hookledger.{{table}} WHERE route_id = $1
@@ -90,7 +92,7 @@ class RouteMetrics:
     """`periods` maps the beginning of each period in which a delivery ended, or a request was made, to its counts, as
     of `now`; `cells` does the same with its requests.
 
-    `pending` counts the waiting deliveries. A packed row counts with all its deliveries until the last one is sent.
+    `pending` counts the waiting deliveries.
     """
 
     now: datetime

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from daemon.deliveries.merge import DeliveryScan, Merge
+from daemon.deliveries.scanning.merge import DeliveryScan, Merge
 from eventstore.queries.deliveries.delivery_log import TOP, FoundDelivery, ListPosition, Stretch
 from tests.support.values.deliveries import NOON
 

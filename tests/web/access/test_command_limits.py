@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 
 import pytest
@@ -55,7 +56,9 @@ async def test_the_form_says_which_limit_was_reached_and_keeps_what_was_typed(em
         }
         page = await post(opened, NEW, {**fields, **entered}, headers=merchant)
         assert page.status == 409
-        assert "limits.routes_per_tenant allows 1" in page.words(".notice-bad li")[0]
+        assert page.words(".notice-bad li") == [
+            "There is 1 webhook here, and no more than 1 may be: delete one that is not needed."
+        ]
         assert page.one("input[name=name]")["value"] == "Typed in"
 
 
@@ -98,6 +101,14 @@ async def test_what_the_configurations_of_a_tenant_have_taken_is_limited(
         assert (await opened.ask("POST", path(route, "/disable"), headers=mine)).status == 200
         assert (await opened.ask("POST", "/v1/tenants/globex/routes", BODY, headers=theirs)).status == 201
         assert (await edited(5, {})).status == 200, "the administrator is exempt"
+        merchant = await browser(opened, "acme")
+        fields = (await get(opened, NEW, headers=merchant)).form_data()
+        entered: dict[str, str | list[str]] = {**fields, "name": "Typed in", "target_url": TARGET, "intent": "save"}
+        entered["event_types"] = ["*"]
+        page = await post(opened, NEW, entered, headers=merchant)
+        assert page.status == 409
+        assert page.words(".notice-bad li")[0].startswith("The settings that the webhooks here have had take more than")
+        assert page.one("input[name=name]")["value"] == "Typed in"
         assert (await opened.ask("DELETE", path(route), headers=mine)).status == 204
         assert (await opened.ask("POST", ROUTES, BODY, headers=mine)).status == 409
 
@@ -112,6 +123,11 @@ async def test_the_dashboard_puts_commands_off_with_a_sentence(empty_url: str) -
         edit = (await get(opened, f"{page}/edit", headers=merchant)).form_data()
         late = await post(opened, f"{page}/edit", {**edit, "name": "Typed in", "intent": "save"}, headers=merchant)
         assert late.status == 429
-        assert "limits.commands_per_minute allows 1" in late.words(".notice-bad li")[0]
+        said = r"There were many changes in a short time, and 1 a minute are allowed: try again in \d+ s\."
+        assert re.fullmatch(said, late.words(".notice-bad li")[0])
+        refused = await post(opened, f"{page}/enable", {}, headers=merchant)
+        assert refused.status == 429
+        assert "there were many changes in a short time" in refused.text.lower()
+        assert "commands_per_minute" not in refused.text
         assert int(late.headers["Retry-After"]) > 0
         assert late.one("input[name=name]")["value"] == "Typed in"

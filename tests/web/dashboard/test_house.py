@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from multidict import CIMultiDictProxy
 
 from daemon.core.drafts.login_link_draft import LoginLinkDraft
 from daemon.web.access import sessions
-from tests.support.web.application import App, app
+from eventstore import route_log
+from tests.support.web.application import TARGET, App, app
 from tests.support.web.pages import BROWSER, get, post
 from tests.support.web.sessions import browser
 
@@ -69,6 +71,32 @@ async def test_pages_have_the_name_the_logo_and_the_accent_of_the_house(empty_ur
         light, dark = style.text.split("@media (prefers-color-scheme: dark)")
         assert "--accent: #b3261e;" in light
         assert "--accent: #b3261e;" not in dark
+
+
+async def test_no_sentence_for_a_merchant_has_our_name_in_it(empty_url: str) -> None:
+    async with app(empty_url, dashboard__name="Söhne") as opened:
+        route = await opened.route()
+        where = f"/t/acme/webhooks/{route['id']}"
+        async with opened.database.transaction() as connection:
+            draft = route_log.NewRouteEvent(
+                route_id=UUID(route["id"]), tenant="acme", version=2, type="disabled", actor="system", origin="daemon",
+                body="{}", reason="the receiver answered 410 Gone",
+            )  # fmt: skip
+            await route_log.append(connection, draft)
+        await opened.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "id": "e1", "data": {}})
+        merchant = await browser(opened, "acme")
+        entered = {"name": "a", "target_url": TARGET, "event_types": "*", "headers": "Host: x", "intent": "save"}
+        shown = [await get(opened, where + tab, headers=merchant) for tab in ("", "/history", "/test", "/key")]
+        shown += [
+            await get(opened, f"/t/acme/{each}", headers=merchant) for each in ("activity", "events/e1", "nothing")
+        ]
+        shown.append(await get(opened, "/operator", headers=merchant))
+        shown.append(await post(opened, "/t/acme/webhooks/new", entered, headers=merchant))
+        assert [page.status for page in shown] == [200, 200, 200, 200, 200, 200, 404, 403, 422]
+        for page in shown:
+            assert "Hookledger" not in page.text.replace("Hookledger-Test: true", ""), page.text
+        assert "by the system" in shown[1].text
+        assert "by the system" in shown[4].text
 
 
 async def test_without_a_house_pages_are_our_own(app: App) -> None:

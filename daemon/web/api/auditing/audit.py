@@ -52,7 +52,7 @@ class ExplanationShape(TypedDict):
     route: Uuid
     route_name: RouteName
     decision: ExplainedDecision
-    detail: Annotated[str, Field(examples=["It is due, and about to be sent."])]
+    detail: Annotated[str, Field(examples=["It is due: its request is about to be made, or under way."])]
     event_time: Moment
     window: WindowShape | None
     route_version: int | None

@@ -172,7 +172,7 @@ class DeliveryDetailShape(_SummaryShape):
 
     detail: Annotated[
         str | None,
-        Field(examples=["It is due, and about to be sent."]),
+        Field(examples=["It is due: its request is about to be made, or under way."]),
     ]
     attempts: list[AttemptShape]
     manual_retries: list[ManualRetryShape]

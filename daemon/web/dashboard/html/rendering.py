@@ -47,7 +47,9 @@ NOTICES: Mapping[str, str] = {
     "revoked": "The old key is revoked: only the present one signs from now on.",
     "no_old_key": "There was no old key any more, so nothing had to be revoked.",
     "rotated": "The verification key is rotated. Put the new one in place within 24 hours.",
-    "retried": "It is sent again now.",
+    "retried": "You have had it sent again: its answer appears below.",
+    "retried_under_way": "Its request was under way already, or about to be made: none was added.",
+    "retried_in_line": "Nothing was sent: it waits for its first attempt, and keeps its turn.",
 }
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from daemon.core import durations
 from daemon.core.sentences.failures import explain_error, status_text
-from daemon.web.dashboard.html.text import in_merchants_words, moment_field, moment_words
+from daemon.web.dashboard.html.text import actor, in_merchants_words, is_moment, moment_field, moment_words
 from daemon.web.http.shapes import moment as exact_moment
 
 _MOMENT = re.compile(r"\b\d{1,2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4}, \d\d:\d\d:\d\d\.\d{3} UTC")
@@ -120,7 +120,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "full_sentence": full_sentence,
     "after_label": after_label,
     "field_value": moment_field,
+    "is_moment": is_moment,
     "exact": exact_moment,
+    "actor": actor,
     "plain": plain,
     "timed": timed,
     "explain_error": explain_error,

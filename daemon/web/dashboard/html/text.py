@@ -25,6 +25,8 @@ _ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o|[Nn]o such|[Aa]nother) route\
 _FOR_OPERATORS = re.compile(r",? or ask for egress\.[a-z_]+(?: or egress\.[a-z_]+)*")
 _MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC")
 _FOR_PROGRAMS = re.compile(r"(: see GET /(v1/|openapi\.json)|, which is empty: load one with hookledger ).*$")
+# Who did something, by the name that the logs have for it.
+_ACTOR = re.compile(r"(?:(?<=\bby )|^)(admin|dashboard|system|token:[\w-]+)(?=$|[,.;:]| \(| had it sent again)")
 # What people wrote stands in quotation marks, and is theirs.
 _QUOTED = re.compile(r"(“[^“”]*”)")
 
@@ -72,10 +74,19 @@ def moment_field(text: str) -> str:
     return "" if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
+def is_moment(text: str) -> bool:
+    """True for what a browser's field for a moment can have, which may be nothing."""
+    try:
+        parse_moment(text)
+    except ValueError:
+        return False
+    return True
+
+
 def actor(name: str) -> str:
-    """The display name of an actor."""
+    """The display name of an actor. Merchants may know the dashboard by another name than ours, so ours is none."""
     kind, _, id_ = name.partition(":")
-    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
+    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "the system"}
     return f"API token {id_}" if kind == "token" and id_ else names.get(name, name)
 
 
@@ -140,6 +151,7 @@ def escaped_bytes(text: str) -> int:
 def _reworded(text: str) -> str:
     text = _ROUTE.sub(r"\1 webhook", text)
     text = _MOMENT.sub(_moment_reworded, text)
+    text = _ACTOR.sub(lambda found: actor(found[1]), text)
     return _FOR_OPERATORS.sub("", text)
 
 

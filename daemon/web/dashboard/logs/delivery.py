@@ -23,9 +23,17 @@ from daemon.web.http.services import SERVICES
 from daemon.web.service.auditing.delivery_proofs import proof_of, sealed_at_of
 from daemon.web.service.deliveries import resending
 from daemon.web.service.lookup import delivery_detail
+from eventstore.progress.manual_retry import RetryResult
 
 # A request that is due within this time is awaited: longer than one takes, whose row is due when it must have ended.
 FOLLOWED = timedelta(seconds=60)
+
+# The notice for what became of a retry: what is in line, or under way, is left alone.
+_NOTICES: Mapping[RetryResult, str] = {
+    RetryResult.DUE: "retried",
+    RetryResult.UNDER_WAY: "retried_under_way",
+    RetryResult.IN_LINE: "retried_in_line",
+}
 
 # The heading, which answers what a merchant wants to know first.
 _TITLES: Mapping[DeliveryStatus, str] = {
@@ -68,16 +76,16 @@ async def body(request: web.Request) -> web.Response:
 
 @page(Access.MANAGE)
 async def retry(request: web.Request) -> web.Response:
-    """Sends a delivery again now, and redirects to it; if that is refused, the page says why."""
+    """Sends a delivery again now, and redirects to it with what became of that; if it is refused, the page says why."""
     form = await form_data.read(request)
     pair = await resending.resendable_pair(request)
     try:
-        await resending.retry_now(request, pair, context(request, request_id=request_id(request, form)))
+        result = await resending.retry_now(request, pair, context(request, request_id=request_id(request, form)))
     except Conflict as error:
         detail = await delivery_detail(request)
         return await _page(request, detail, status=409, refusal=str(error))
     tenant, delivery = request.match_info["tenant"], request.match_info["delivery"]
-    return redirect(request, "t", tenant, "deliveries", delivery, event=pair.event_id, done="retried")
+    return redirect(request, "t", tenant, "deliveries", delivery, event=pair.event_id, done=_NOTICES[result])
 
 
 async def _page(
@@ -95,6 +103,7 @@ async def _page(
         "logs/delivery_part.html" if wants_part(request) else "logs/delivery.html",
         status=status,
         is_awaited=_is_awaited(detail, services.now()),
+        is_in_line=detail.item.status is DeliveryStatus.PENDING and detail.item.summary.due_at is None,
         titles=_TITLES,
         form_id=new_form_id(),
         detail=detail,

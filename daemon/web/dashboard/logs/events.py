@@ -75,9 +75,11 @@ async def _events(request: web.Request, criteria: LogFilter) -> EventPage:
             patterns=(criteria.event_type,) if criteria.event_type else route_patterns,
             since=criteria.since,
             until=criteria.until,
+            where=criteria.where,
         ),
         begin=_begin(request.query.get("after", "")),
         limit=PAGE_SIZE,
+        places=request.app[SERVICES].filter_places,
     )
 
 

@@ -9,7 +9,7 @@ checked every CHECK_SECONDS.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.dashboard.html.rendering import text_of
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import moment
 from eventstore.postgres.errors import StoreUnavailable
 
 ROWS = 50
@@ -37,16 +38,22 @@ CHECK_SECONDS = 60.0
 MAX_STREAM_SECONDS = 600.0
 WRITE_TIMEOUT_SECONDS = 10.0
 
+# An event of its own, and no comment: page.js hears it, and notices when it does not.
+HEARTBEAT = b"event: heartbeat\ndata: still here\n\n"
+
 HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRows:
-    """A page of the log, for its template. `is_first` if it is the newest page."""
+    """A page of the log, for its template. `is_first` if it is the newest page. `of_events` is the query of the log of
+    events with the same filter, but for the status.
+    """
 
     found: DeliveryPage
     is_filtered: bool
     is_first: bool
+    of_events: Mapping[str, str | None]
 
     @property
     def is_short(self) -> bool:
@@ -136,7 +143,16 @@ def set_up(application: web.Application) -> None:
 
 def rows_of(found: DeliveryPage, delivery_filter: DeliveryFilter, *, is_first: bool = True) -> DeliveryRows:
     is_filtered = delivery_filter != DeliveryFilter(tenant=delivery_filter.tenant)
-    return DeliveryRows(found=found, is_filtered=is_filtered, is_first=is_first)
+    where = delivery_filter.where
+    of_events = {
+        "route": None if delivery_filter.route_id is None else str(delivery_filter.route_id),
+        "type": delivery_filter.event_type,
+        "event": delivery_filter.event_id,
+        "since": moment(delivery_filter.since),
+        "until": moment(delivery_filter.until),
+        "where": None if where is None else where.written,
+    }
+    return DeliveryRows(found=found, is_filtered=is_filtered, is_first=is_first, of_events=of_events)
 
 
 def is_event_source(request: web.Request) -> bool:
@@ -172,7 +188,7 @@ async def _stream(
             await _send(response, _message(feed.text))
             seen, sent_at = feed.number, clock()
         elif clock() - sent_at >= HEARTBEAT_SECONDS:
-            await _send(response, b": still here\n\n")
+            await _send(response, HEARTBEAT)
             sent_at = clock()
         if await stopping.wait(POLL_SECONDS):
             return

@@ -30,7 +30,7 @@ MAX_TYPES = 200
 
 # In the order of the form. Events have no status.
 DELIVERY_FIELDS = ("route", "status", "type", "event", "since", "until", "where")
-EVENT_FIELDS = ("route", "type", "event", "since", "until")
+EVENT_FIELDS = ("route", "type", "event", "since", "until", "where")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

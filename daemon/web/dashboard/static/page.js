@@ -3,6 +3,9 @@
 const DEBOUNCE_MS = 300;
 const POLL_MS = 1000;
 const SLOWEST_POLL_MS = 10000;
+const ANSWER_MS = 10000;
+const MOST_MISSES = 2;
+const SILENT_MS = 40000; // live.py sends something every 15 seconds
 
 // ---- announcements, requests, content ----
 
@@ -241,23 +244,45 @@ function count(element) {
   update();
 }
 
+// The pill beside the heading is true at each moment: a stream may be silent for long though nobody is there any more.
 function live(element) {
-  const stream = new EventSource(element.dataset.live);
-  stream.addEventListener("message", (event) => refresh(element, event.data));
-  stream.addEventListener("error", () => {
-    if (stream.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
-    for (const pill of document.querySelectorAll("[data-live-lost]")) {
-      announce((pill.textContent = pill.dataset.liveLost));
-      pill.classList.replace("pill-ok", "pill-warn");
-    }
-  });
+  const pill = document.querySelector("[data-live-state]");
+  let [stream, heardAt] = [null, 0];
+  const show = (text) => {
+    [pill.hidden, pill.textContent] = [false, text];
+    pill.classList.toggle("pill-ok", text === "Live");
+    pill.classList.toggle("pill-warn", text !== "Live");
+  };
+  const hear = () => {
+    heardAt = Date.now();
+    show("Live");
+  };
+  const connect = () => {
+    stream?.close();
+    [stream, heardAt] = [new EventSource(element.dataset.live), Date.now()];
+    show("Connecting");
+    stream.addEventListener("open", hear);
+    stream.addEventListener("heartbeat", hear);
+    stream.addEventListener("message", (event) => {
+      hear();
+      refresh(element, event.data);
+    });
+    stream.addEventListener("error", () => {
+      if (stream.readyState !== EventSource.CLOSED) return show("Connecting"); // the browser does so by itself
+      clearInterval(watch);
+      show(pill.dataset.liveState);
+      announce(pill.dataset.liveState);
+    });
+  };
+  const watch = setInterval(() => Date.now() - heardAt > SILENT_MS && connect(), POLL_MS);
+  connect();
   addEventListener("pagehide", () => stream.close());
 }
 
 function countdown(time) {
   const until = Date.parse(time.dateTime);
   const tick = () => {
-    const seconds = Math.max(0, Math.round((until - Date.now()) / 1000));
+    const seconds = Math.max(0, Math.round((until - Date.now() - SKEW_MS) / 1000));
     const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
     time.textContent = hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
     if (!seconds || !time.isConnected) clearInterval(timer);
@@ -305,13 +330,24 @@ setInterval(() => {
   }
 }, AGE_MS);
 
+// A time of day that a chart has in UTC, at the beginning of a text: “09:00”, “30 Nov” or “30 Nov, 09:00”.
+function clock(element) {
+  const { clock: iso, utc } = element.dataset;
+  const at = new Date(iso);
+  const [day, time] = [`${at.getDate()} ${MONTHS[at.getMonth()]}`, `${two(at.getHours())}:${two(at.getMinutes())}`];
+  const local = [/[a-z]/i.test(utc) && day, utc.includes(":") && time].filter(Boolean).join(", ");
+  element.textContent = local + element.textContent.slice(utc.length);
+}
+
 function zoneOf(footer) {
   const name = zone(new Date());
   if (name !== "UTC") footer.textContent = `All times are ${name}, your own time zone. Days in charts are days of UTC.`;
 }
 
-// A field has a moment in the reader's zone, and its form sends it in UTC.
+// A field has a moment in the reader's zone, and its form sends it in UTC. A form that has one as a text, because it is
+// no moment, is in UTC as a whole.
 function localField(input) {
+  if (input.form.querySelector("[data-in-utc]")) return;
   const at = new Date(`${input.value}Z`);
   if (input.value) {
     const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
@@ -348,27 +384,33 @@ function auto(form) {
 }
 
 // Loads a part again until it is settled. The longer it does not change, the longer the interval becomes, unless the
-// part has one of its own.
+// part has one of its own. What cannot be loaded again is of the past, and the page says so.
 function poll(element) {
   const [url, every] = [element.dataset.poll, Number(element.dataset.every)];
   const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
   let [shown, etag, announced, wait] = ["", "", every ? said() : "", every || POLL_MS];
+  let [freshAt, misses] = [new Date(), 0];
+  const version = () => element.querySelector("[data-version]")?.dataset.version;
+  const loaded = version();
   const isSettled = () => element.querySelector("[data-settled]");
   const offerRefresh = () => {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
   };
   const load = async () => {
-    offerRefresh();
     if (!element.isConnected || isSettled()) return;
     if (!document.hidden) {
-      const headers = { Accept: "text/html", "X-Fragment": "1", ...(etag && { "If-None-Match": etag }) };
-      const answer = await fetch(url, { headers }).catch(() => null);
-      if ([401, 403, 404].includes(answer?.status)) return;
-      if (answer?.ok) etag = answer.headers.get("ETag") ?? "";
-      const html = answer?.ok ? await answer.text() : shown;
+      const answer = await loadAgain(url, etag);
+      if (answer?.status in GONE) return tellStale(`${GONE[answer.status]}: ${seenAt(freshAt)} `, "to go on");
+      misses = answer ? 0 : misses + 1;
+      if (answer) freshAt = new Date();
+      if (misses >= MOST_MISSES) tellStale(`The server does not answer: ${seenAt(freshAt)} It is asked again and again.`);
+      if (answer?.html !== undefined) etag = answer.etag;
+      const html = answer?.html ?? shown;
       wait = every || (html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
       if (html !== shown) refresh(element, (shown = html));
+      offerRefresh();
       showState(element);
+      if (!misses) tellStale(version() !== loaded && "It was changed meanwhile. ", "to see all of it as it is now");
       if (said() !== announced) announce((announced = said()));
     }
     setTimeout(load, wait);
@@ -377,8 +419,40 @@ function poll(element) {
   setTimeout(load, wait);
 }
 
-// A part may have the state that is shown elsewhere on the page.
+// The status of an answer, and the part if it is another one than that of the ETag; null if there is no answer to show.
+async function loadAgain(url, etag) {
+  const headers = { Accept: "text/html", "X-Fragment": "1", ...(etag && { "If-None-Match": etag }) };
+  try {
+    const answer = await fetch(url, { headers, signal: AbortSignal.timeout(ANSWER_MS) });
+    const { status } = answer;
+    if (answer.ok) return { status, html: await answer.text(), etag: answer.headers.get("ETag") ?? "" };
+    return status === 304 || status in GONE ? { status } : null;
+  } catch {
+    return null;
+  }
+}
+
+const GONE = { 401: "Your session has ended", 403: "You may no longer see this", 404: "This is no longer there" };
+const seenAt = (at) => `what you see is of ${exact(new Date(at.getTime() + SKEW_MS))}.`;
+
+// Says on top of a page what of it is not as it is now; no longer, without a text. `purpose` is that of loading it again.
+function tellStale(text, purpose) {
+  const notice = document.getElementById("stale");
+  const before = notice.textContent.trim();
+  notice.hidden = !text;
+  if (!text) return notice.firstElementChild.replaceChildren();
+  const again = document.createElement("a");
+  [again.href, again.textContent] = [location.pathname + location.search, "Reload the page"];
+  notice.firstElementChild.replaceChildren(text, ...(purpose ? [again, ` ${purpose}.`] : []));
+  if (!before) announce(notice.textContent);
+}
+
+// A part may have the state, or a text, that is shown elsewhere on the page.
 function showState(element) {
+  for (const text of element.querySelectorAll("template[data-text-of]")) {
+    const shown = document.getElementById(text.dataset.textOf);
+    if (shown && shown.textContent !== text.innerHTML) shown.textContent = text.innerHTML;
+  }
   const state = element.querySelector("template[data-state-now]")?.innerHTML.trim();
   for (const pill of document.querySelectorAll("[data-state] > .pill")) {
     if (state && pill.outerHTML !== state) pill.outerHTML = state;
@@ -414,6 +488,8 @@ const BEHAVIOURS = {
   "time[data-countdown]": countdown,
   "time[data-moment]": (time) => (time.textContent = exact(new Date(time.dateTime), time.dataset.moment === "ms")),
   "time[data-ago]": (time) => (time.title = exact(new Date(time.dateTime))),
+  "[data-clock]": clock,
+  "[data-zone-here]": (name) => (name.textContent = zone(new Date())),
   "[data-zone]": zoneOf,
   'input[type="datetime-local"]': localField,
   "[data-from]": moments,
@@ -430,6 +506,20 @@ function start(root) {
 }
 
 start(document);
+
+// A second click on a button sends nothing: the request of the first one would still be carried out, and its answer lost,
+// with the session that a sign-in link began, or a token. If no answer comes, the button works again.
+const sending = new WeakMap();
+addEventListener("submit", (event) => {
+  const [form, button] = [event.target, event.submitter];
+  if (event.defaultPrevented || form.getAttribute("method") !== "post") return;
+  const before = sending.get(form);
+  if (before?.button === button && Date.now() - before.at < ANSWER_MS) return event.preventDefault();
+  sending.set(form, { button, at: Date.now() });
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) for (const form of document.forms) sending.delete(form);
+});
 
 // The notice after a command is shown once: `done` is removed, so that a reload or a bookmark does not repeat it.
 const url = new URL(location.href);

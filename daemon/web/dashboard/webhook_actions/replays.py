@@ -211,7 +211,7 @@ def _read_form(request: web.Request, form: FormData) -> ReplayInput:
 def _moment(form: FormData, name: str, problems: list[FieldProblem]) -> datetime | None:
     at = periods.moment(form, name, problems)
     if at is None and not form.one(name).strip():
-        problems.append(FieldProblem(field=name, message="is missing: give a date and a time in UTC"))
+        problems.append(FieldProblem(field=name, message="is missing: give a date and a time"))
     return at
 
 

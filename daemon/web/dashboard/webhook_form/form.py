@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from daemon.commands import Invalid, Stale, TooManyCommands, TooManyRoutes
+from daemon.commands import Conflict, Invalid, Stale, TooManyCommands
 from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events.event import FieldProblem
@@ -24,7 +24,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id
 from daemon.web.dashboard.html.rendering import redirect
-from daemon.web.dashboard.html.text import whole_number
+from daemon.web.dashboard.html.text import in_merchants_words, whole_number
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.webhook_form import form_fields, form_page, previews
 from daemon.web.dashboard.webhook_form.form_fields import RouteTexts, errors_in_order
@@ -68,8 +68,8 @@ async def create(request: web.Request) -> web.Response:
         return await form_page.show(
             request, replace(submitted, form_errors=errors_in_order(error.problems)), status=422
         )
-    except (TooManyRoutes, TooManyCommands) as error:
-        return await _limited(request, submitted, error)
+    except (Conflict, TooManyCommands) as error:
+        return await _refused(request, submitted, error)
     notice = "created" if texts.enabled else "created_disabled"
     return redirect(request, "t", tenant, "webhooks", done=notice, saved=str(created.route.id))
 
@@ -100,8 +100,8 @@ async def save(request: web.Request) -> web.Response:
         )
     except Stale:
         return await _conflict(request, submitted, opened)
-    except TooManyCommands as error:
-        return await _limited(request, submitted, error)
+    except (Conflict, TooManyCommands) as error:
+        return await _refused(request, submitted, error)
     return redirect(request, "t", route.tenant, "webhooks", done=notice, saved=str(route.id))
 
 
@@ -142,9 +142,9 @@ async def _check(
         raise Invalid((*problems, *draft_problems))
 
 
-async def _limited(request: web.Request, submitted: FormPage, error: TooManyRoutes | TooManyCommands) -> web.Response:
-    """The form as it was sent, with the limit that was reached: nothing that was typed is lost."""
-    form_errors = FormErrors([FieldProblem(field="", message=str(error))])
+async def _refused(request: web.Request, submitted: FormPage, error: Conflict | TooManyCommands) -> web.Response:
+    """The form as it was sent, with what keeps it from being saved: nothing that was typed is lost."""
+    form_errors = FormErrors([FieldProblem(field="", message=in_merchants_words(error.for_people))])
     status = 429 if isinstance(error, TooManyCommands) else 409
     response = await form_page.show(request, replace(submitted, form_errors=form_errors), status=status)
     if isinstance(error, TooManyCommands):

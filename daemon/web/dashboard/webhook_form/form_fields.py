@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 
+from daemon.core.drafts import route_draft
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem
 from daemon.core.routing.index import ALL, wider_patterns
 from daemon.core.routing.route import RouteConfig
@@ -228,7 +229,12 @@ def _decimal(number: float) -> str:
 
 
 def _of_field(problem: FieldProblem) -> FieldProblem:
-    name, message = problem.field, in_merchants_words(problem.message).removesuffix(".")
+    name, message = (
+        problem.field,
+        in_merchants_words(problem.message).removesuffix(".").replace("empty (null)", "empty"),
+    )
+    if problem == route_draft.NO_EVENT_TYPES:
+        message = "choose at least one, or everything"
     if name.startswith("headers."):
         return FieldProblem(field="headers", message=f"{name.removeprefix('headers.')}: {message}".removeprefix(": "))
     return FieldProblem(field=name, message=message)

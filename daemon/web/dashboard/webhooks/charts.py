@@ -109,6 +109,11 @@ class Chart:
         return HEIGHT
 
     @property
+    def has_hours(self) -> bool:
+        """True if its periods are shorter than a day: those of a month are days of UTC, for every reader."""
+        return ":" in SCALES[self.metric_range].period
+
+    @property
     def not_sent(self) -> int:
         return self.total.suppressed + self.total.expired
 

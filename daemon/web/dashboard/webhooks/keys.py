@@ -43,6 +43,8 @@ async def show(request: web.Request) -> web.Response:
         call=snippets.call(
             snippets.LANGUAGES[language_id], header=signing.header, variable=variable, key=key if is_pasted else None
         ),
+        header_elsewhere=snippets.header_elsewhere(snippets.LANGUAGES[language_id], signing.header),
+        timeout_seconds=services.config.delivery.timeout_seconds,
         is_pasted=is_pasted,
         variable=variable,
         signing=signing,

@@ -20,11 +20,14 @@ from daemon.web.access.queries import query_database
 from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.html.text import parse_moment, whole_number
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.webhooks import charts
+from daemon.web.dashboard.webhooks import charts, history_rows
+from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
+from eventstore import route_log
+from eventstore.postgres.connect import Database
 from eventstore.queries.metrics import route_health, route_metrics
 
 PAGE_SIZE = 50
@@ -75,12 +78,13 @@ async def show(request: web.Request) -> web.Response:
         failing=failing if query.get("status") == FAILING else None,
     )
     routes, after, total = _page(services.index, tenant, route_filter, query.get("after", ""))
-    sparklines, found = {}, {}
+    sparklines, found, endings = {}, {}, {}
     if at is None and routes:
         ids = [route.id for route in routes]
         recent = await route_metrics.recent(query_database(request), ids, hours=charts.SPARK_HOURS)
         sparklines = {route_id: charts.sparkline(counts) for route_id, counts in recent.items()}
         found = await receivers.read(query_database(request), ids)
+        endings = await _endings(query_database(request), services.index, routes)
     return render(
         request,
         "webhooks/listing_rows.html" if wants_part(request) else "webhooks/listing.html",
@@ -88,6 +92,7 @@ async def show(request: web.Request) -> web.Response:
         routes=routes,
         sparklines=sparklines,
         healths=found,
+        endings=endings,
         saved=None if at is not None else _saved(services.index, tenant, query.get("saved", "")),
         done=query.get("done"),
         after=after,
@@ -111,6 +116,19 @@ def _page(index: RouteIndex, tenant: str, route_filter: RouteFilter, after: str)
     is_more = len(page_routes) > PAGE_SIZE
     cursor = paging.encoded(moment(page_routes[PAGE_SIZE - 1].created_at)) if is_more else None
     return page_routes[:PAGE_SIZE], cursor, len(matches)
+
+
+async def _endings(database: Database, index: RouteIndex, routes: Collection[Route]) -> dict[UUID, HistoryRow]:
+    """Who disabled the webhooks that are, and why; nothing of one that never was enabled."""
+    versions = []
+    for route in routes:
+        timeline = index.timeline(route.id)
+        if timeline is None or route.is_enabled or not route.windows or route.windows[-1].end is None:
+            continue
+        state = timeline.as_of(route.windows[-1].end)
+        versions += [] if state is None else [(route.id, state.version)]
+    events = await route_log.of_versions(database, versions) if versions else {}
+    return {row.route_id: row for row in history_rows.rows(list(events.values()), index)}
 
 
 def _saved(index: RouteIndex, tenant: str, text: str) -> Route | None:

@@ -30,7 +30,8 @@ class Language:
     """A language and its code.
 
     `raw_body` says how its frameworks return the unparsed body, with code in backticks. `call` is a template with
-    fields for the header's name and for the key. `from_environment` is a template for the key, and `pasted` writes the
+    fields for the header's name and for the key; `header_elsewhere` is one that says how frameworks return the header
+    that do not have it where `call` looks. `from_environment` is a template for the key, and `pasted` writes the
     key itself as a literal: one that was brought along may have quotes in it.
     """
 
@@ -40,6 +41,7 @@ class Language:
     call: str
     from_environment: str
     pasted: Callable[[str], str] = _quoted
+    header_elsewhere: str = ""
 
     @property
     def function(self) -> str:
@@ -62,6 +64,8 @@ LANGUAGES: Mapping[str, Language] = {
         'parser with `parseAs: "buffer"`, Next.js and Hono `Buffer.from(await request.arrayBuffer())`.',
         call='const isGenuine = verify(request.headers["{header_lower}"], body, {key});',
         from_environment="process.env.{variable}",
+        header_elsewhere='In Next.js the header is `request.headers.get("{header_lower}")`, in Hono '
+        '`c.req.header("{header_lower}")`.',
     ),
     "go": Language(
         title="Go",
@@ -70,6 +74,8 @@ LANGUAGES: Mapping[str, Language] = {
         "Fiber `c.Body()`.",
         call='isGenuine := webhooks.Verify(r.Header.Get("{header}"), body, {key}, 5*time.Minute)',
         from_environment='os.Getenv("{variable}")',
+        header_elsewhere='In Gin the header is `c.GetHeader("{header}")`, in Echo '
+        '`c.Request().Header.Get("{header}")`, in Fiber `c.Get("{header}")`.',
     ),
     "php": Language(
         title="PHP",
@@ -96,6 +102,11 @@ def call(language: Language, *, header: str, variable: str, key: str | None = No
     where = language.from_environment.format(variable=variable) if key is None else language.pasted(key)
     as_cgi = "HTTP_" + header.upper().replace("-", "_")
     return language.call.format(header=header, header_lower=header.lower(), header_cgi=as_cgi, key=where)
+
+
+def header_elsewhere(language: Language, header: str) -> str:
+    """How frameworks return the header that do not have it where `call` looks; empty if all of them do."""
+    return language.header_elsewhere.format(header=header, header_lower=header.lower())
 
 
 def variable_of(name: str) -> str:

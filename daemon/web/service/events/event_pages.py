@@ -1,8 +1,8 @@
 """The events of a tenant, page by page, newest first.
 
 A page is read until it is full: by walking a few of the tenant's events, which is enough where most of them fit. Then
-those of a few types have an index; those of very many types are found by walking on, and only there a page may end
-early, after PAGE_SECONDS.
+those of a few types have an index; those of very many types, and those with a value in a field, are found by walking
+on, and only there a page may end early, after PAGE_SECONDS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from daemon.core.routing.index import ALL
+from daemon.core.events.field_condition import FieldCondition
+from daemon.core.routing.index import ALL, patterns_of
+from daemon.deliveries import event_search
+from daemon.expressions.judging import FilterPlaces
 from daemon.web.http.paging import EventPosition
 from eventstore.postgres.connect import Database
 from eventstore.queries.events import listing
@@ -20,8 +23,8 @@ from eventstore.queries.events.listing import LoggedEvent
 _BEGIN_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 
-# After this time a page that is not full ends early, as it does only if its types are more than MAX_TYPES. Not sooner:
-# people take an empty page for an answer.
+# After this time a page that is not full ends early, as it does only if its types are more than MAX_TYPES, or with a
+# condition on data. Not sooner: people take an empty page for an answer.
 PAGE_SECONDS = 1.0
 
 # The newest events of each of these types are read for a page: a hundred take ten milliseconds.
@@ -36,13 +39,14 @@ _WALKED_ROWS = 5000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
     """Which events to list; every condition must hold. `patterns` are patterns of types, as routes have them. The
-    period [since, until) is of the time that events claim.
+    period [since, until) is of the time that events claim. `where` is a condition on their data.
     """
 
     tenant: str
     patterns: tuple[str, ...] = (ALL,)
     since: datetime | None = None
     until: datetime | None = None
+    where: FieldCondition | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +57,57 @@ class EventPage:
     next: EventPosition | None
 
 
-async def page(database: Database, event_filter: EventFilter, *, begin: EventPosition | None, limit: int) -> EventPage:
-    """At most `limit` events after the position `begin`, or from the newest on. Raises StoreUnavailable."""
+async def page(
+    database: Database,
+    event_filter: EventFilter,
+    *,
+    begin: EventPosition | None,
+    limit: int,
+    places: FilterPlaces | None = None,
+) -> EventPage:
+    """At most `limit` events after the position `begin`, or from the newest on. `places` are where data is looked into.
+    Raises StoreUnavailable, and Saturated if there is a condition on data.
+    """
     tops = [(_END_OF_TIME, 0) if begin is None else begin]
     if event_filter.until is not None:
         tops.append((event_filter.until, -1))
-    events, down_to = await _events(database, event_filter, min(tops), limit + 1)
+    if event_filter.where is None:
+        events, down_to = await _events(database, event_filter, min(tops), limit + 1)
+    else:
+        events, down_to = await _searched(database, event_filter, event_filter.where, min(tops), limit + 1, places)
     if len(events) <= limit:
         return EventPage(events=events, next=down_to)
     last = events[limit - 1]
     return EventPage(events=events[:limit], next=(last.claimed, last.seq))
+
+
+async def _searched(
+    database: Database,
+    event_filter: EventFilter,
+    where: FieldCondition,
+    top: EventPosition,
+    most: int,
+    places: FilterPlaces | None,
+) -> tuple[list[LoggedEvent], EventPosition | None]:
+    """The same for a condition on data."""
+    wanted = frozenset(event_filter.patterns)
+    only_type = event_filter.patterns[0] if len(wanted) == 1 and not event_filter.patterns[0].endswith("*") else None
+    stretches = event_search.stretches(
+        database,
+        event_filter.tenant,
+        top,
+        where,
+        since=event_filter.since or _BEGIN_OF_TIME,
+        event_type=only_type,
+        places=places,
+    )
+    events: list[LoggedEvent] = []
+    ends_at = time.monotonic() + PAGE_SECONDS
+    async for stretch in stretches:
+        events += [event for event in stretch.events if not wanted.isdisjoint(patterns_of(event.type))]
+        if stretch.down_to is None or len(events) >= most or time.monotonic() > ends_at:
+            return events, stretch.down_to
+    return events, None
 
 
 async def _events(

@@ -12,9 +12,9 @@ from eventstore.leases import lease
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
-from eventstore.queries.metrics import route_health, tally
+from eventstore.queries.metrics import route_health, route_metrics, tally
 from eventstore.queries.metrics.route_health import FailingCount, FailingPosition, HealthRow
-from tests.support.values.builders import ROUTE, parked, retry
+from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 START = datetime(2026, 11, 23, 13, tzinfo=UTC)
 
@@ -61,6 +61,32 @@ async def test_what_waits_is_counted_with_when_the_first_retry_is_due(database: 
     assert (waiting.number, waiting.parked, waiting.is_exact) == (5, 3, True)
     assert waiting.due_at is not None
     assert timedelta(minutes=4) < waiting.due_at - datetime.now(UTC) < timedelta(minutes=6)
+
+
+async def test_what_was_taken_out_of_a_packed_row_waits_no_more(database: Database) -> None:
+    """The row stays until the last of its deliveries is sent: one that failed has a row of its own meanwhile."""
+    epochs = await lease.acquire(database, "me", [3])
+    first = Flush(
+        attempts=[attempt(shard=3, seq=6), attempt(shard=3, seq=20)],  # was never parked, nor is of these rows
+        parked=[parked(shard=3, seq=seq) for seq in (5, 7, 8, 9)],
+    )
+    await recording.flush(database, "me", epochs, first, number=1)
+    await recording.flush(database, "me", epochs, Flush(parked=[parked(shard=3, seq=10)]), number=2)
+
+    async def waiting() -> tuple[int, int, int]:
+        stored = (await route_health.read(database, [ROUTE]))[ROUTE].waiting
+        return stored.number, stored.parked, (await route_metrics.read(database, ROUTE)).pending
+
+    assert await waiting() == (5, 5, 5)
+    sent = [attempt(shard=3, seq=5), attempt(shard=3, seq=7, outcome="retrying")]
+    await recording.flush(database, "me", epochs, Flush(attempts=sent, retries=[retry(shard=3, seq=7)]), number=3)
+    assert await waiting() == (4, 3, 4)
+    again = [attempt(shard=3, seq=7, number=2, outcome="retrying")]
+    await recording.flush(database, "me", epochs, Flush(attempts=again, retries=[retry(shard=3, seq=7)]), number=4)
+    assert await waiting() == (4, 3, 4)
+    in_flight = Flush(retries=[retry(shard=3, seq=8, is_held=True)])  # while its shard changes hands
+    await recording.flush(database, "me", epochs, in_flight, number=5)
+    assert await waiting() == (4, 2, 4)
 
 
 async def test_a_request_under_way_is_no_next_retry(database: Database) -> None:

@@ -51,7 +51,11 @@ FACTS = ExplanationFacts(
         ("the routes en route to the router", "the routes en route to the router"),
         ("the route subscribed to the route.created, not to a route.*.", "the webhook subscribed to the route.created, not to a route.*."),
         ("since 2026-11-23 08:00:00.123456 UTC.", "since 23 Nov 2026, 08:00:00.123 UTC."),
-        ("by admin (“the route was slow”), while the route", "by admin (“the route was slow”), while the webhook"),
+        ("by admin (“the route was slow”), while the route", "by Administrator (“the route was slow”), while the webhook"),
+        ("disabled by system (“by admin”).", "disabled by the system (“by admin”)."),
+        ("token:t1 had it sent again at noon.", "API token t1 had it sent again at noon."),
+        ("edited by token:t1, by maria@shop.example.", "edited by API token t1, by maria@shop.example."),
+        ("by administrators, by system-x, by admins", "by administrators, by system-x, by admins"),
         ("a text (with_a_name) and (timeout)", "a text (with_a_name) and (timeout)"),
     ],
 )  # fmt: skip

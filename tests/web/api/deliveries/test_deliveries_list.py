@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from daemon.deliveries import listing, merge, scans, undecided
+from daemon.deliveries import listing
+from daemon.deliveries.scanning import merge, scans, undecided
 from daemon.web.http import paging
 from eventstore.queries.deliveries import deliveries_of_type
 from eventstore.queries.deliveries import delivery_log as delivery_log_queries

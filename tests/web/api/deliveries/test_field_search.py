@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from daemon.deliveries import listing
+from daemon.deliveries import event_search, listing
 from tests.support.web.application import Answer, App
 from tests.support.web.evaluator import evaluator_of
 
@@ -75,8 +75,8 @@ async def test_a_search_without_an_end_ends_its_page_early_and_goes_on_from_ther
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
-    monkeypatch.setattr(listing, "_FIRST_SEARCHED_ROWS", 3)
-    monkeypatch.setattr(listing, "_MAX_SEARCHED_ROWS", 3)
+    monkeypatch.setattr(event_search, "_FIRST_SEARCHED_ROWS", 3)
+    monkeypatch.setattr(event_search, "_MAX_SEARCHED_ROWS", 3)
     await app.route()
     for number in range(10):
         await publish(app, number, {"public_id": "there" if number == 0 else "else"})

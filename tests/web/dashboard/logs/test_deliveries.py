@@ -12,7 +12,8 @@ import pytest
 
 from daemon import deliveries
 from daemon.core.delivery.answer import delivery_id
-from daemon.deliveries import listing, merge
+from daemon.deliveries import listing
+from daemon.deliveries.scanning import merge
 from daemon.web.dashboard.html import page_links
 from daemon.web.dashboard.logs import live, route_lookup
 from eventstore import domain_events
@@ -511,7 +512,7 @@ async def test_if_nothing_fits_it_leads_to_the_events(app: App) -> None:
     await publish_events(app, "e1", type="shop.open")
     page = await pages.get(app, f"{LOG}?event=e1")
     assert page.words(".empty h2") == ["No delivery fits"]
-    assert page.one(".empty a")["href"] == "/t/acme/events"
+    assert page.one(".empty a")["href"] == "/t/acme/events?event=e1"
 
 
 # ---- access and escaping ----
@@ -555,6 +556,6 @@ async def test_followed_live_the_page_names_the_stream_of_its_filter(app: App) -
     stream_url = str(page.one("[data-live]")["data-live"])
     assert urlsplit(stream_url).path == f"{LOG}/live"
     assert query_of(stream_url) == {"route": route["id"], "status": "failed"}
-    assert page.words(".actions") == ["Live Stop"]
+    assert page.words(".actions") == ["Connecting Stop"]
     assert query_of(page.one(".actions a")["href"]) == {"route": route["id"], "status": "failed"}
     assert "Scripts are off" in page.one("noscript").get_text()

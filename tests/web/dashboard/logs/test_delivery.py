@@ -165,7 +165,7 @@ async def test_an_attempt_that_is_due_says_so_instead(app: App) -> None:
     await it.wait(after=timedelta(0))
     page = await pages.get(app, at(it))
     assert page.all("[data-countdown]") == []
-    assert "The next attempt is due: it starts any moment." in page.text
+    assert "The next attempt is due: its answer is known at the latest 15.0 s after it starts." in page.text
 
 
 async def test_before_the_first_attempt_there_is_none(app: App) -> None:
@@ -173,7 +173,10 @@ async def test_before_the_first_attempt_there_is_none(app: App) -> None:
     page = await pages.get(app, at(it))
     assert attempts(page) == []
     assert page.words("section:has(#attempts)") == ["Attempts 0 in all · time limit 15.0 s No request was made yet."]
-    assert page.words("button.primary") == ["Retry now"]
+    assert page.all(".page-head form") == [], "it cannot be hurried"
+    assert "It cannot be hurried while it waits for its turn." in page.text
+    (test,) = [link for link in page.all("#why ~ p a") if link.text == "send a test event"]
+    assert test["href"] == f"/t/acme/webhooks/{it.route['id']}/test?type=order.create"
 
 
 async def test_an_event_that_nobody_has_read_has_its_delivery_already(app: App) -> None:
@@ -473,13 +476,34 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(app: App) -> None:
     done = await pages.post(app, str(form["action"]), page.form_data(".page-head form"))
     assert (done.status, done.location) == (303, at(it, "?event=e1&done=retried"))
     after = await pages.get(app, done.location)
-    assert after.words("[data-notice]") == ["It is sent again now."]
+    assert after.words("[data-notice]") == ["You have had it sent again: its answer appears below."]
     assert after.words(".page-head .pill") == ["Pending"]
-    assert "The next attempt is due: it starts any moment." in after.text
+    assert "The next attempt is due: its answer is known at the latest 15.0 s after it starts." in after.text
     assert await resent(app) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
-    assert re.search(r"Sent by hand\s+by admin, ", after.text)
+    assert re.search(r"Sent by hand\s+by Administrator, ", after.text)
     assert "Sent by hand" not in page.text
     assert "done" not in str(after.words(".page-head a"))
+
+
+async def test_what_waits_for_its_first_attempt_is_not_said_to_be_sent(app: App) -> None:
+    it = await recorded(app)
+    done = await pages.post(app, at(it, "/retry?event=e1"))
+    assert (done.status, done.location) == (303, at(it, "?event=e1&done=retried_in_line"))
+    after = await pages.get(app, done.location)
+    assert after.words("[data-notice]") == ["Nothing was sent: it waits for its first attempt, and keeps its turn."]
+    assert await resent(app) == []
+
+
+async def test_what_is_about_to_be_sent_is_not_said_to_be_sent_once_more(app: App) -> None:
+    it = await recorded(app)
+    await it.record(it.row("retrying", status_code=503, error="http_503"))
+    await it.wait(after=timedelta(0))
+    done = await pages.post(app, at(it, "/retry?event=e1"))
+    assert (done.status, done.location) == (303, at(it, "?event=e1&done=retried_under_way"))
+    assert (await pages.get(app, done.location)).words("[data-notice]") == [
+        "Its request was under way already, or about to be made: none was added."
+    ]
+    assert await resent(app) == []
 
 
 async def test_a_form_that_is_sent_twice_sends_once(app: App) -> None:

@@ -200,10 +200,11 @@ async def test_an_event_id_leads_to_the_event(app: App) -> None:
 async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(app: App) -> None:
     await app.route()
     await publish_events(app, new_event())
-    entered = {"route": "nope", "type": "Order", "event": "x", "since": "yesterday", "until": "1"}
+    entered = {"route": "nope", "type": "Order", "event": "x", "since": "yesterday", "until": "1", "where": "x"}
     page = await pages.get(app, f"{LIST}?{urlencode(entered)}")
     assert page.status == 422
-    assert [each["id"] for each in page.all(".wrong")] == ["route-wrong", "type-wrong", "since-wrong", "until-wrong"]
+    wrong = ["route-wrong", "type-wrong", "since-wrong", "until-wrong", "where-wrong"]
+    assert [each["id"] for each in page.all(".wrong")] == wrong
     assert page.form_data("form.filters") == {name: [value] for name, value in entered.items()}
     assert page.one("details").has_attr("open")
     assert page.all("main table") == page.all(".empty") == page.all(".page-head .actions") == []

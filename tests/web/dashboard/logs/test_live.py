@@ -27,6 +27,8 @@ from tests.support.web.tokens import bearer, id_in, token
 LOG = "/t/acme/deliveries"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 
+# What a stream without news sends: an event that page.js hears.
+HEARTBEAT = "event: heartbeat\ndata: still here\n\n"
 # Time to wait for a message that should come at once.
 SECONDS = 10
 
@@ -44,7 +46,7 @@ class Tail:
         self.response = response
 
     async def hear(self) -> str | None:
-        """The next message or comment; None at the end of the stream."""
+        """The next message or heartbeat; None at the end of the stream."""
         async with asyncio.timeout(SECONDS):
             block = await self.response.content.readuntil(b"\n\n")
         return block.decode() or None
@@ -58,7 +60,7 @@ class Tail:
     async def message(self) -> BeautifulSoup:
         """The next message."""
         async with asyncio.timeout(SECONDS):
-            while (heard := await self.hear()) is not None and heard.startswith(":"):
+            while (heard := await self.hear()) is not None and heard == HEARTBEAT:
                 pass
         assert heard is not None
         lines = heard.splitlines()
@@ -122,7 +124,7 @@ async def test_a_listener_gets_the_newest_at_once_and_again_after_a_change(
         assert tail.response.headers["Content-Type"] == "text/event-stream"
         assert heard_ids(await tail.message()) == ["e1"]
         for _ in range(3):
-            assert await tail.hear() == ": still here\n\n"
+            assert await tail.hear() == HEARTBEAT
         assert len(reads) > 1
         await publish_events(app, "e2")
         assert heard_ids(await tail.message()) == ["e2", "e1"]
@@ -142,7 +144,7 @@ async def test_only_what_fits_the_filter_is_news(app: App, fast_polling: None) -
         assert "No delivery fits" in (await tail.message()).get_text()
         await publish_events(app, "other", type="order.create")
         for _ in range(5):
-            assert await tail.hear() == ": still here\n\n"
+            assert await tail.hear() == HEARTBEAT
         await publish_events(app, "wanted", type="order.pay")
         assert heard_ids(await tail.message()) == ["wanted"]
 
@@ -169,7 +171,7 @@ async def test_a_silent_log_is_heard_from_now_and_then(
     async with listening(app) as tail:
         await tail.message()
         before = len(reads)
-        assert await tail.hear() == ": still here\n\n"
+        assert await tail.hear() == HEARTBEAT
         assert len(reads) > before + 1
 
 
@@ -207,7 +209,7 @@ async def test_an_unavailable_database_is_not_read_more_often(
     await app.route()
     monkeypatch.setattr(deliveries, "page", fails)
     async with listening(app) as one, listening(app) as two:
-        assert await one.hear() == await two.hear() == ": still here\n\n"
+        assert await one.hear() == await two.hear() == HEARTBEAT
     assert calls == [None]
 
 
@@ -225,7 +227,7 @@ async def test_once_the_database_answers_again_so_does_the_tail(
 
     monkeypatch.setattr(deliveries, "page", fails_at_first)
     async with listening(app) as tail:
-        assert await tail.hear() == ": still here\n\n"
+        assert await tail.hear() == HEARTBEAT
         assert heard_ids(await tail.message()) == ["e1"]
 
 
@@ -295,7 +297,7 @@ async def test_it_ends_with_the_token_of_the_listener(
     text = await token(app.database, "auditor:acme")
     async with listening(app, headers=EVENT_SOURCE | bearer(text)) as tail:
         await tail.message()
-        assert await tail.hear() == ": still here\n\n"
+        assert await tail.hear() == HEARTBEAT
         assert (await app.ask("DELETE", f"/v1/tokens/{id_in(text)}")).status == 204
         await tail.end()
 
@@ -308,7 +310,7 @@ async def test_it_ends_with_the_session_of_the_listener(
         browser = await sessions.browser(app, "acme")
         async with listening(app, headers=browser | EVENT_SOURCE) as tail:
             await tail.message()
-            assert await tail.hear() == ": still here\n\n"
+            assert await tail.hear() == HEARTBEAT
             assert (await pages.post(app, "/logout", headers=browser)).status == 303
             await tail.end()
         assert (await refused(app, headers=browser | EVENT_SOURCE)).status == 401

@@ -78,6 +78,7 @@ async def test_warnings_come_first_and_then_the_numbers(database_url: str) -> No
     assert f"process 1 on here, {SHARDS - 1} shards." in page.text
     assert "tick 1, made " in page.text
     assert "3 events, applied up to 3" in page.text
+    assert "count until the last of these is sent: it is at most so many." in page.text
     assert __version__ in page.words(".facts dd")
 
 

@@ -199,7 +199,7 @@ async def test_a_period_of_which_nothing_can_be_sent_is_refused_and_stays(app: A
         ({"from": "yesterday"}, {"from": "Must be a date and a time in UTC, like 2026-11-24 08:30."}),
         (
             {"from": "", "to": ""},
-            dict.fromkeys(("from", "to"), "Is missing: give a date and a time in UTC."),
+            dict.fromkeys(("from", "to"), "Is missing: give a date and a time."),
         ),
         ({"to": "2020-01-01T00:00:00"}, {"to": "Must be later than from."}),
         ({"which": "pending"}, {"which": "Choose which deliveries to send again."}),
@@ -310,7 +310,8 @@ async def test_while_it_runs_a_part_has_its_progress_and_is_polled(app: App) -> 
     assert page.one("[data-poll]")["data-poll"] == where
     assert page.words("[data-poll-instead]") == ["Refresh"]
     assert page.one("[data-poll-instead]")["href"] == where
-    assert page.words("#progress") == ["Running 0 of 3 sent, 3 to go. 0 of 3"]
+    assert page.words("#progress")[0].startswith("Running 0 of 3 sent, 3 to go. 0 of 3")
+    assert page.words("#progress form button") == ["Cancel this replay"]
     assert page.all("[data-settled]") == []
     await schedule(app, where, 2)
     async with app.database.connection() as sql:  # as if one of the two had been sent
@@ -323,7 +324,7 @@ async def test_while_it_runs_a_part_has_its_progress_and_is_polled(app: App) -> 
     assert "by Administrator" in facts
     assert "Reason the shop was down" in facts
     assert "Asked for from 1 Jan 2020, 00:00:00 UTC; what happened before could not be sent." in facts
-    assert "Ended" not in facts
+    assert "Ended" not in page.words("#progress")[0]
 
 
 async def test_once_it_is_done_it_says_what_was_sent_and_is_not_polled(app: App) -> None:
@@ -338,7 +339,9 @@ async def test_once_it_is_done_it_says_what_was_sent_and_is_not_polled(app: App)
     assert page.words("[data-settled]")[0].startswith("2 of 2 sent, ")
     assert page.all("[data-poll]") == page.all("main form") == page.all("[data-poll-instead]") == []
     assert "not sent" not in page.words("#progress")[0]
-    assert "Ended" in page.words("dl.facts")[0]
+    assert "Ended" in page.words("#progress")[0]
+    part = await pages.get(app, where, headers=pages.PART)
+    assert (part.all("form"), "Ended" in part.text) == ([], True), "page.js shows it without being reloaded"
 
 
 @pytest.mark.parametrize(("sent", "message"), [(2, "1 was not sent: "), (1, "2 were not sent: ")])
@@ -393,7 +396,7 @@ async def test_cancelled_what_was_not_sent_stays_as_it_was(app: App) -> None:
     assert page.words("[data-notice]") == ["The replay is cancelled: what was not sent yet stays as it was."]
     assert page.words("#progress .pill") == ["Cancelled"]
     assert page.words("[data-settled]")[0].startswith("0 of 3 were sent before it was cancelled, ")
-    assert page.words("#progress .hint") == ["Cancelled by admin. What was not sent stayed as it was."]
+    assert page.words("#progress .hint") == ["Cancelled by Administrator. What was not sent stayed as it was."]
     assert page.all("main form") == []
     assert await app.rows("SELECT * FROM hookledger.retry") == []
     again = await pages.post(app, f"{where}/cancel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -82,6 +83,8 @@ async def test_what_is_chosen_is_sent_and_the_page_leads_to_its_deliveries(app: 
     ]
     assert checked(page) == ["a.b", "a.d"]
     assert app.hurried == [None]
+    sent_at = datetime.fromisoformat(str(page.one("#arrivals-title time[data-ago]")["datetime"]))
+    assert sent_at == stored[0]["recorded_at"], "page.js lets it age: the address may be opened again much later"
 
 
 async def test_one_of_each_is_one_press_if_they_are_few(app: App) -> None:

@@ -154,7 +154,7 @@ async def test_all_that_is_wrong_is_reported_at_once_but_not_what_a_preview_does
 async def test_a_header_that_no_webhook_may_have_is_reported_by_its_name_at_its_field(app: App) -> None:
     await add_types(app, "order.create")
     page = await preview(app, {"sample_type": "order.create", "headers": "Host: geheim"})
-    assert problems_on(page) == ["Custom headers: Host: this header is set or reserved by Hookledger"]
+    assert problems_on(page) == ["Custom headers: Host: this header is set by us, or reserved"]
     assert page.one(".verdict-bad a")["href"] == "#headers"
 
 

@@ -250,7 +250,7 @@ async def test_headers_that_no_webhook_may_have_are_reported_at_their_one_field(
     assert wrong_fields(page) == ["event_types", "headers", "headers"]
     (message,) = page.words("#headers-wrong")
     assert message == (
-        "Host: this header is set or reserved by Hookledger. "
+        "Host: this header is set by us, or reserved. "
         "X-A: the value may only have visible ASCII characters, space and tab."
     )
 
@@ -289,9 +289,7 @@ async def test_the_input_is_kept_with_any_error(app: App) -> None:
 
 async def test_numbers_out_of_range_are_reported_in_words_for_a_form(app: App) -> None:
     page = await send(app, NEW, {"name": "a", "target_url": TARGET, "event_types": "*", "rate_limit_per_second": "0"})
-    assert page.words("#rate_limit_per_second-wrong") == [
-        "Must be above 0 and at most 10000, or empty (null) for no limit."
-    ]
+    assert page.words("#rate_limit_per_second-wrong") == ["Must be above 0 and at most 10000, or empty for no limit."]
 
 
 async def test_a_target_that_must_not_be_is_refused_here_too(app: App) -> None:
@@ -299,6 +297,12 @@ async def test_a_target_that_must_not_be_is_refused_here_too(app: App) -> None:
         page = await send(app, NEW, {"name": "a", "target_url": url, "event_types": "*"})
         assert (page.status, wrong_fields(page)) == (422, ["target_url"]), url
     assert await app.log() == []
+
+
+async def test_without_event_types_it_asks_for_what_a_form_can_choose(app: App) -> None:
+    page = await send(app, NEW, {"name": "a", "target_url": TARGET})
+    assert (page.status, page.words("#event_types-wrong")) == (422, ["Choose at least one, or everything."])
+    assert page.words(".notice-bad li") == ["Event types: choose at least one, or everything"]
 
 
 async def test_where_types_are_strict_an_unknown_one_is_refused_in_a_merchants_words(empty_url: str) -> None:

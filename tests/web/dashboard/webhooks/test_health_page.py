@@ -64,11 +64,49 @@ async def test_a_receiver_that_answers_again_is_recovering_and_then_recovered(ap
     (banner,) = (await pages.get(app, place(route))).words(".notice-warn")
     assert banner.startswith("It answers again: since ")
     assert f"Before, requests failed from {SINCE} on: 500 Internal Server Error." in banner
+    assert banner.endswith("Open the last failed attempt")
     await noted(app, route, state="ok", since=later, successes=30, **answered)
     page = await pages.get(app, place(route))
     (banner,) = page.words(".notice-ok")
     assert banner.startswith("Recovered: since ")
     assert page.words(".row > .pill") == ["Enabled"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "run_since", "words"),
+    [
+        (1, START, f"The last request failed, at {SINCE}: 500 Internal Server Error."),
+        (2, START, f"The last 2 requests failed, since {SINCE}: 500 Internal Server Error."),
+        (
+            1,
+            START + timedelta(minutes=5),
+            f"Some requests fail since {SINCE}. The last one failed: 500 Internal Server Error.",
+        ),
+        (
+            2,
+            START + timedelta(minutes=5),
+            f"Some requests fail since {SINCE}. The last 2 failed: 500 Internal Server Error.",
+        ),
+    ],
+)
+async def test_one_failure_is_not_told_as_many(app: App, failures: int, run_since: datetime, words: str) -> None:
+    route = await app.route()
+    await noted(app, route, state="failing", failures=failures, run_since=run_since)
+    (banner,) = (await pages.get(app, place(route))).words(".notice-warn")
+    assert banner.startswith(words)
+
+
+async def test_whoever_mended_the_target_is_told_that_nothing_was_sent_to_it_yet(app: App) -> None:
+    route = await app.route()
+    changed = "The webhook was changed after the last failure, at "
+    await noted(app, route)
+    assert changed in (await pages.get(app, place(route))).words(".notice-bad")[0], "as it was created after it"
+    await noted(app, route, failed_at=datetime.now(UTC))
+    assert changed not in (await pages.get(app, place(route))).text
+    await app.ask("PATCH", f"/v1/tenants/acme/routes/{route['id']}", {"target_url": "https://other.example.com/"})
+    (banner,) = (await pages.get(app, place(route))).words(".notice-bad")
+    assert changed in banner
+    assert "its next request shows whether that helps." in banner
 
 
 async def test_an_old_recovery_is_not_told_any_more(app: App) -> None:
@@ -105,7 +143,7 @@ async def test_a_disabled_one_is_disabled_whatever_its_receiver_did(app: App) ->
     page = await pages.get(app, place(route))
     assert page.words(".row > .pill") == ["Disabled"]
     assert page.all(".notice-bad") == []
-    assert (await pages.get(app, LIST)).words("td[data-label='Status']") == ["Disabled"]
+    assert (await pages.get(app, LIST)).words("td[data-label='Status']") == ["Disabled by Administrator"]
 
 
 @pytest.mark.parametrize("rest", ["", "/{id}"])

@@ -185,7 +185,7 @@ async def test_the_actor_is_named(empty_url: str) -> None:
             await route_log.append(connection, draft)
         page = await pages.get(app, at(route), headers=cookie)
         assert [each.partition(",")[0] for each in page.words(".lifecycle-head > .muted")] == [
-            "by Hookledger", "by Dashboard", f"by API token {id_in(text)}",
+            "by the system", "by Dashboard", f"by API token {id_in(text)}",
         ]  # fmt: skip
 
 

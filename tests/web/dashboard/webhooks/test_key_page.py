@@ -68,6 +68,20 @@ async def test_each_language_has_its_function_its_hint_and_its_call(app: App, la
     assert route["verification_key"] not in code(page, "Call")
 
 
+async def test_it_says_where_frameworks_have_the_header_and_how_long_an_answer_may_take(empty_url: str) -> None:
+    async with app(empty_url, signing__header="X-Shop-Signature", delivery__timeout_seconds="7.5") as opened:
+        route = await opened.route()
+        node, go, ruby = [
+            (await get(opened, at(route, f"/key?language={each}"))).text for each in ("node", "go", "ruby")
+        ]
+        assert 'In Next.js the header is request.headers.get("x-shop-signature")' in node
+        assert 'In Gin the header is c.GetHeader("X-Shop-Signature")' in go
+        assert "the header is" not in ruby
+        assert "answer any 2xx within 7.5 seconds" in node
+    async with app(empty_url) as opened:
+        assert "answer any 2xx within 15 seconds" in (await get(opened, at(route))).text
+
+
 async def test_the_key_itself_is_in_the_line_on_request(app: App) -> None:
     route = await app.route()
     page = await get(app, at(route, "/key?language=go&paste=1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from daemon.commands import Context
 from eventstore.queries.metrics import tally
 from tests.support.rows.outcomes import note
 from tests.support.web import pages
@@ -60,6 +61,26 @@ async def test_one_finds_webhooks_by_name_target_or_type(app: App) -> None:
     none = await pages.get(app, f"{LIST}?q=nothing")
     assert none.one(".empty h2").text == "No webhook fits"
     assert none.one("#q")["value"] == "nothing"
+
+
+async def test_the_list_says_who_disabled_a_webhook_and_why(app: App) -> None:
+    """One that the system disabled, as its receiver asked for it, looks like one that a colleague did otherwise."""
+    gone, paused, back = [await app.route(name=each) for each in ("gone", "paused", "back")]
+    await app.ask("POST", f"/v1/tenants/acme/routes/{paused['id']}/disable", {"reason": "moving"})
+    await app.ask("POST", f"/v1/tenants/acme/routes/{back['id']}/disable", {"reason": "once"})
+    await app.ask("POST", f"/v1/tenants/acme/routes/{back['id']}/enable", {})
+    await app.route(name="new", enabled=False)
+    disabling = Context(actor="system", origin="delivery", reason="the receiver answered 410 Gone")
+    await app.services.commands.disable("acme", UUID(gone["id"]), disabling)
+    page = await pages.get(app, LIST)
+    assert dict(zip(page.words("tbody th .row-link"), page.words("td[data-label='Status']"), strict=True)) == {
+        "new": "Disabled",
+        "back": "Enabled",
+        "paused": "Disabled by Administrator: moving",
+        "gone": "Disabled by the system: the receiver answered 410 Gone",
+    }
+    past = await pages.get(app, f"{LIST}?as_of={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}")
+    assert "by the system" not in past.text
 
 
 async def test_saving_leads_to_the_list_with_the_new_webhook_on_top(app: App) -> None:

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries.merge import DeliveryScan
-from daemon.deliveries.undecided import UndecidedReader
+from daemon.deliveries.scanning.merge import DeliveryScan
+from daemon.deliveries.scanning.undecided import UndecidedReader
 from daemon.expressions.judging import FilterPlaces
 from eventstore.postgres.connect import Database
 from eventstore.queries.deliveries import deliveries_of_type, delivery_log
