@@ -24,9 +24,10 @@ WRITE_SECONDS = 10.0
 # So many rows of each table are counted of what waits for one route.
 COUNTED_ROWS = 1000
 
-# The deliveries in packed rows of the route {route} that were taken up: they have an outcome, or a retry. A row keeps all
-# of its deliveries until the last is sent. Rows are taken up one after the other, so only the first ones have any. What
-# there is within the stretch of a row is read by index: looking for each of its deliveries costs far more. For fifty routes with 2,000 waiting each, a quarter of the first row sent, all of it takes 19 ms.
+# The deliveries in packed rows of the route {route} that were taken up: they have an outcome, or a retry. A row keeps
+# all of its deliveries until the last is sent. Rows are taken up one after the other, so only the first ones have any.
+# What there is within the stretch of a row is read by index: looking for each of its deliveries costs far more. For
+# fifty routes with 2,000 waiting each, a quarter of the first row sent, all of it takes 19 ms.
 TAKEN_UP = """
 SELECT coalesce(sum(taken.pairs), 0)::bigint AS pairs
   FROM (SELECT seqs, first_time FROM hookledger.parked WHERE route_id = {route}
