@@ -15,6 +15,7 @@ from aiohttp import web
 from daemon.commands import Invalid, NotFound
 from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.receivers import RouteHealth
 from daemon.web.access.command_context import command_context
 from daemon.web.access.queries import query_database
 from daemon.web.api.routes import route_shapes
@@ -81,7 +82,11 @@ async def create(request: web.Request) -> web.Response:
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     done = await services.commands.create(tenant, form.draft(), command_context(request, form.reason))
     key = await services.commands.reveal_key(tenant, done.route.id)
-    body: CreatedRouteShape = {**await _shape(request, done.route, services.command_database), "verification_key": key}
+    if done.appended:  # nothing was sent to it yet, so its health is not asked for
+        shown = route_shapes.of_route(done.route, now=services.now(), health=RouteHealth())
+    else:
+        shown = await _shape(request, done.route, services.command_database)
+    body: CreatedRouteShape = {**shown, "verification_key": key}
     location = f"/v1/tenants/{quote(tenant, safe='')}/routes/{done.route.id}"
     return shapes.answer(body, status=201, headers=_etag(done.route) | {"Location": location})
 
