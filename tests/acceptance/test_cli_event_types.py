@@ -121,5 +121,5 @@ def test_strict_types_hold_for_the_command_line(hookledger: CommandLine) -> None
 
     given = ("--tenant", "acme", "--name", "a", "--target-url", "https://shop.example/hook")
     ended = strict("routes", "create", *given, "-e", "order.crate", code=2)
-    assert "error: event_types: order.crate is not in the catalogue" in ended.err
+    assert "error: --event-type: order.crate is not in the catalogue" in ended.err
     strict("routes", "create", *given, "-e", "order.create", "-e", "order.*")
