@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, Unpack
 from uuid import UUID
 
 import click
 
-from daemon import route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
-from daemon.cli.store import command_context, config_option, now, reason_option, settings, tenant_option, with_store
-from daemon.core.routing.route import Route, RouteStatus
+from daemon.cli.store import (
+    command_context,
+    config_option,
+    find_route,
+    now,
+    reason_option,
+    settings,
+    tenant_option,
+    with_store,
+)
 from daemon.deliveries import replays
 from daemon.deliveries.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.api.deliveries import replays as shapes
@@ -22,8 +29,6 @@ from eventstore.progress import replays as recorded_replays
 from eventstore.progress.replays import Replay
 
 MOST_LISTED = 100
-
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)  # later than any replay
 
 
 class ReplayChoice(TypedDict):
@@ -75,10 +80,10 @@ def replay(
     wanted, config = ReplayStatus(choice["status"]), settings(config_file)
 
     async def counted(database: Database) -> ReplayCount:
-        return await replays.count(database, await _route(database, route_id, choice["tenant"]), period, wanted)
+        return await replays.count(database, await find_route(database, route_id, choice["tenant"]), period, wanted)
 
     async def begun(database: Database) -> Replay:
-        route = await _route(database, route_id, choice["tenant"])
+        route = await find_route(database, route_id, choice["tenant"])
         return await replays.begin(database, route, period, wanted, command_context(reason))
 
     if dry_run or not yes:
@@ -100,7 +105,7 @@ def list_replays(route_id: UUID, tenant: str | None, config_file: Path | None, a
 
     async def work(database: Database) -> list[Replay]:
         return await recorded_replays.of_route(
-            database, (await _route(database, route_id, tenant)).id, before=_END_OF_TIME, limit=MOST_LISTED
+            database, (await find_route(database, route_id, tenant)).id, limit=MOST_LISTED
         )
 
     found = with_store(settings(config_file), work)
@@ -136,7 +141,7 @@ def cancel_replay(
     """Cancel a replay. What it has not queued yet stays as it is."""
 
     async def work(database: Database) -> Replay:
-        route = await _route(database, route_id, tenant)
+        route = await find_route(database, route_id, tenant)
         found = await replays.find(database, route, replay_id)
         if found is None:
             hint = f"hookledger deliveries replays {route_id}"
@@ -181,10 +186,3 @@ def _print_replay(replay: Replay, *, as_json: bool) -> None:
             ("waiting", replay.waiting),
         ]
     )
-
-
-async def _route(database: Database, route_id: UUID, tenant: str | None) -> Route:
-    route = await route_state.route(database, route_id)
-    if route is None or route.status is RouteStatus.DELETED or tenant not in {None, route.tenant}:
-        raise CliError(f"there is no route {route_id}", hint="hookledger routes list")
-    return route

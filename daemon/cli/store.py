@@ -10,13 +10,17 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import click
 
+from daemon import route_state
 from daemon.catalogue import Catalogue
+from daemon.cli.console.failures import CliError
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.core import texts
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.credentials.keys import Keychain
 from daemon.operations import audience_of
 from daemon.store import open_store, open_vault
@@ -116,3 +120,20 @@ def command_context(reason: str | None, *, if_version: int | None = None) -> Con
 def now() -> datetime:
     """The present time in UTC, aware."""
     return datetime.now(UTC)
+
+
+async def find_route(database: Database, route_id: UUID, tenant: str | None) -> Route:
+    """The route as it is now. Raises CliError if there is none, it was deleted, or it is of another tenant."""
+    return required_route(await route_state.route(database, route_id), route_id, tenant)
+
+
+def required_route(route: Route | None, route_id: UUID, tenant: str | None) -> Route:
+    """The same for a route that was looked up elsewhere."""
+    if route is None or route.status is RouteStatus.DELETED or tenant not in {None, route.tenant}:
+        raise unknown_route(route_id)
+    return route
+
+
+def unknown_route(route_id: UUID) -> CliError:
+    """Says that there is no such route."""
+    return CliError(f"there is no route {route_id}", hint="hookledger routes list")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -34,6 +34,9 @@ WAITING_ROWS = 1000
 # So many failed deliveries are looked at one by one, in half a second. If there are more, all outcomes of their period
 # are read, which takes a second for a million.
 MANY_FAILED = 20_000
+
+# Later than the creation of any replay.
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 # Deadlines that suffice to count a million outcomes, and to store as many seqs.
 _COUNT_SECONDS = 15.0
@@ -303,10 +306,10 @@ async def by_requests(database: Database, request_ids: Sequence[str]) -> list[Re
     return [Replay(**row) for row in rows]
 
 
-async def of_route(database: Database, route_id: UUID, *, before: datetime, limit: int) -> list[Replay]:
-    """The replays of a route that began before a moment, newest first."""
+async def of_route(database: Database, route_id: UUID, *, before: datetime | None = None, limit: int) -> list[Replay]:
+    """The replays of a route, newest first; with `before` those that began before that moment."""
     async with database.connection() as connection:
-        rows = await connection.fetch(_OF_ROUTE, route_id, before, limit)
+        rows = await connection.fetch(_OF_ROUTE, route_id, before or _END_OF_TIME, limit)
     return [Replay(**row) for row in rows]
 
 

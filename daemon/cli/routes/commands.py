@@ -33,11 +33,14 @@ from daemon.cli.store import (
     command_context,
     config_option,
     dev_option,
+    find_route,
     now,
     open_commands,
     reason_option,
+    required_route,
     settings,
     tenant_option,
+    unknown_route,
     with_store,
 )
 from daemon.commands import CommandResult, Commands, Context, Invalid
@@ -129,8 +132,8 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
 
     async def work(database: Database) -> Route:
         if as_of is None:
-            return await _find(database, route_id, tenant)
-        return _required((await route_state.index(database, as_of=as_of)).route(route_id), route_id, tenant)
+            return await find_route(database, route_id, tenant)
+        return required_route((await route_state.index(database, as_of=as_of)).route(route_id), route_id, tenant)
 
     view.print_one(with_store(settings(config_file), work), as_json=as_json, at=as_of)
 
@@ -222,7 +225,7 @@ def delete(yes: bool, **target: Unpack[TargetOptions]) -> None:
     """Delete a route for good."""
     if not yes:
         config = settings(target["config_file"])
-        route = with_store(config, lambda database: _find(database, target["route_id"], target["tenant"]))
+        route = with_store(config, lambda database: find_route(database, target["route_id"], target["tenant"]))
         _confirm_deletion(route)
     _execute(lambda commands, route, context: commands.delete(route.tenant, route.id, context), target)
 
@@ -273,7 +276,7 @@ def test(
     """
 
     async def work(database: Database) -> list[SentTest]:
-        route = await _find(database, route_id, tenant)
+        route = await find_route(database, route_id, tenant)
         with named_as_options():
             return await sample_events.send(database, route, list(event_types) or None)
 
@@ -297,7 +300,7 @@ def history(route_id: UUID, tenant: str | None, config_file: Path | None, as_jso
 
     events = with_store(settings(config_file), work)
     if not events or tenant not in {None, events[0].tenant}:
-        raise _unknown(route_id)
+        raise unknown_route(route_id)
     history_rows = route_shapes.of_history(events[::-1], configured=None)
     if as_json:
         output.document(history_rows)
@@ -321,7 +324,7 @@ def _execute(
     config = settings(target["config_file"], dev=dev)
 
     async def work(database: Database) -> tuple[CommandResult, str | None]:
-        route = await _find(database, target["route_id"], target["tenant"])
+        route = await find_route(database, target["route_id"], target["tenant"])
         commands = await open_commands(config, database)
         version = route.version if at_read_version and target["if_version"] is None else target["if_version"]
         with named_as_options():
@@ -362,17 +365,3 @@ def _confirm_deletion(route: Route) -> None:
     )
     if click.prompt("Type DELETE to delete it", err=True, default="", show_default=False).strip() != "DELETE":
         raise CliError("nothing was deleted", hint="type DELETE in capitals, or pass --yes")
-
-
-async def _find(database: Database, route_id: UUID, tenant: str | None) -> Route:
-    return _required(await route_state.route(database, route_id), route_id, tenant)
-
-
-def _required(route: Route | None, route_id: UUID, tenant: str | None) -> Route:
-    if route is None or route.status is RouteStatus.DELETED or tenant not in {None, route.tenant}:
-        raise _unknown(route_id)
-    return route
-
-
-def _unknown(route_id: UUID) -> CliError:
-    return CliError(f"there is no route {route_id}", hint="hookledger routes list")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from aiohttp import web
@@ -30,9 +30,6 @@ _CONCURRENT = 2
 _CONCURRENT_OF_TENANT = 1
 # People count again while they change the period, and need not be refused.
 _PATIENCE_SECONDS = 5.0
-
-# Later than the creation of any replay.
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def slots(metrics: Metrics) -> FairShare:
@@ -79,7 +76,7 @@ async def find(request: web.Request, route: Route) -> Replay:
 async def page(request: web.Request, route: Route, *, after: str | None, size: int) -> tuple[list[Replay], str | None]:
     """A page of the route's replays, newest first, and the key of the next page. Raises Invalid for what is no key."""
     try:
-        before = _END_OF_TIME if after is None else instant(after)
+        before = None if after is None else instant(after)
     except ValueError as error:
         raise paging.unknown_cursor() from error
     found = await of_route(query_database(request), route.id, before=before, limit=size + 1)

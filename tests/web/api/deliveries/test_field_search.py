@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -10,13 +9,9 @@ import pytest
 from daemon.deliveries import event_search, listing
 from tests.support.web.application import Answer, App
 from tests.support.web.evaluator import evaluator_of
+from tests.support.web.lists import all_items, publish_event
 
 LIST = "/v1/tenants/acme/deliveries"
-
-
-async def publish(app: App, number: int, data: dict[str, Any], type: str = "order.create") -> None:
-    answer = await app.ask("POST", "/v1/events", {"tenant": "acme", "type": type, "id": f"e{number}", "data": data})
-    assert answer.status == 202, answer.text
 
 
 async def ask(app: App, **query: str) -> Answer:
@@ -25,23 +20,15 @@ async def ask(app: App, **query: str) -> Answer:
 
 async def found(app: App, **query: str) -> list[str]:
     """The ids of the events on all pages."""
-    ids: list[str] = []
-    cursor: dict[str, str] = {}
-    while True:
-        answer = await ask(app, **query, **cursor)
-        assert answer.status == 200, answer.text
-        ids += [item["event"]["id"] for item in answer.json["items"]]
-        if answer.json["next"] is None:
-            return ids
-        cursor = {"cursor": answer.json["next"]}
+    return [item["event"]["id"] for item in await all_items(app, LIST, **query)]
 
 
 async def test_it_finds_the_deliveries_of_every_event_with_that_value(app: App) -> None:
     await app.route()
     await app.route(event_types=["order.create"])
     for number in range(12):
-        await publish(app, number, {"public_id": f"p{number % 4}", "of": {"total": number}})
-    await publish(app, 12, {"public_id": "p1"}, type="order.cancel")
+        await publish_event(app, number, {"public_id": f"p{number % 4}", "of": {"total": number}})
+    await publish_event(app, 12, {"public_id": "p1"}, type="order.cancel")
     where = {"where": "data.object.public_id = p1"}
     assert await found(app, **where) == ["e12", "e9", "e9", "e5", "e5", "e1", "e1"]
     assert await found(app, **where, type="order.create") == ["e9", "e9", "e5", "e5", "e1", "e1"]
@@ -55,10 +42,10 @@ async def test_it_finds_the_deliveries_of_every_event_with_that_value(app: App) 
 async def test_long_payloads_are_left_to_the_evaluation_process(app: App) -> None:
     """Parsing them would hold up the event loop, in a thread too."""
     await app.route()
-    await publish(app, 1, {"public_id": "p1"})
+    await publish_event(app, 1, {"public_id": "p1"})
     assert await found(app, where="data.object.public_id = p1") == ["e1"]
     assert evaluator_of(app).turns == []
-    await publish(app, 2, {"public_id": "p1", "fill": [1] * 50_000})
+    await publish_event(app, 2, {"public_id": "p1", "fill": [1] * 50_000})
     assert await found(app, where="data.object.public_id = p1") == ["e2", "e1"]
     assert evaluator_of(app).turns == ["acme asks"]
 
@@ -79,7 +66,7 @@ async def test_a_search_without_an_end_ends_its_page_early_and_goes_on_from_ther
     monkeypatch.setattr(event_search, "_MAX_SEARCHED_ROWS", 3)
     await app.route()
     for number in range(10):
-        await publish(app, number, {"public_id": "there" if number == 0 else "else"})
+        await publish_event(app, number, {"public_id": "there" if number == 0 else "else"})
     answer = await ask(app, where="data.object.public_id = there")
     assert answer.json["items"] == []
     assert answer.json["next"] is not None
@@ -88,7 +75,7 @@ async def test_a_search_without_an_end_ends_its_page_early_and_goes_on_from_ther
 
 async def test_payloads_that_postgresql_cannot_read_as_text_are_searched_too(app: App) -> None:
     await app.route()
-    await publish(app, 1, {"note": "a\0b", "public_id": "p1"})
+    await publish_event(app, 1, {"note": "a\0b", "public_id": "p1"})
     assert await found(app, where="data.object.public_id = p1") == ["e1"]
 
 

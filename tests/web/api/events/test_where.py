@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -12,15 +11,10 @@ from daemon.web.service.events import event_pages
 from tests.support.web import pages
 from tests.support.web.application import Answer, App
 from tests.support.web.evaluator import evaluator_of
+from tests.support.web.lists import all_items, publish_event
 
 LIST = "/v1/tenants/acme/events"
 P1 = "data.object.public_id = p1"
-
-
-async def publish(app: App, number: int, data: dict[str, Any], type: str = "order.create") -> None:
-    body = {"tenant": "acme", "type": type, "id": f"e{number}", "data": data}
-    answer = await app.ask("POST", "/v1/events", body)
-    assert answer.status == 202, answer.text
 
 
 async def ask(app: App, **query: str) -> Answer:
@@ -28,22 +22,14 @@ async def ask(app: App, **query: str) -> Answer:
 
 
 async def found(app: App, **query: str) -> list[str]:
-    """The ids on all pages."""
-    ids: list[str] = []
-    cursor: dict[str, str] = {}
-    while True:
-        answer = await ask(app, **query, **cursor)
-        assert answer.status == 200, answer.text
-        ids += [item["id"] for item in answer.json["items"]]
-        if answer.json["next"] is None:
-            return ids
-        cursor = {"cursor": answer.json["next"]}
+    """The ids of the events on all pages."""
+    return [item["id"] for item in await all_items(app, LIST, **query)]
 
 
 async def test_it_finds_events_that_no_webhook_got_too(app: App) -> None:
     for number in range(8):
-        await publish(app, number, {"public_id": f"p{number % 4}", "of": {"total": number}})
-    await publish(app, 8, {"public_id": "p1"}, type="order.cancel")
+        await publish_event(app, number, {"public_id": f"p{number % 4}", "of": {"total": number}})
+    await publish_event(app, 8, {"public_id": "p1"}, type="order.cancel")
     await app.ask("POST", "/v1/events", {"tenant": "other", "type": "order.create", "data": {"public_id": "p1"}})
     for limit in ("1", "2", "200"):
         assert await found(app, where=P1, limit=limit) == ["e8", "e5", "e1"]
@@ -55,13 +41,13 @@ async def test_it_finds_events_that_no_webhook_got_too(app: App) -> None:
 
 async def test_an_export_has_what_the_list_has(app: App) -> None:
     for number in range(6):
-        await publish(app, number, {"public_id": f"p{number % 2}"})
+        await publish_event(app, number, {"public_id": f"p{number % 2}"})
     answer = await app.ask("GET", f"{LIST}?{urlencode({'where': P1, 'export': 'csv'})}")
     assert [line.split(",")[0] for line in answer.text.split()] == ["id", "e5", "e3", "e1"]
 
 
 async def test_long_payloads_are_left_to_the_evaluation_process(app: App) -> None:
-    await publish(app, 1, {"public_id": "p1", "fill": [1] * 50_000})
+    await publish_event(app, 1, {"public_id": "p1", "fill": [1] * 50_000})
     assert await found(app, where=P1) == ["e1"]
     assert evaluator_of(app).turns == ["acme asks"]
 
@@ -73,7 +59,7 @@ async def test_a_search_without_an_end_ends_its_page_early_and_goes_on_from_ther
     monkeypatch.setattr(event_search, "_FIRST_SEARCHED_ROWS", 3)
     monkeypatch.setattr(event_search, "_MAX_SEARCHED_ROWS", 3)
     for number in range(10):
-        await publish(app, number, {"public_id": "p1" if number == 0 else "else"})
+        await publish_event(app, number, {"public_id": "p1" if number == 0 else "else"})
     answer = await ask(app, where=P1)
     assert answer.json["items"] == []
     assert answer.json["next"] is not None
@@ -93,9 +79,9 @@ async def test_whoever_knows_an_order_alone_learns_why_no_webhook_came(app: App)
     """From the log of deliveries, which has none, to the event, and to the reason."""
     route = await app.route(name="Orders", event_types=["order.*"])
     await app.ask("POST", f"/v1/tenants/acme/routes/{route['id']}/disable", {})
-    await publish(app, 1, {"public_id": "p1"})
-    await publish(app, 2, {"public_id": "p2"})
-    await publish(app, 3, {"public_id": "p1"}, type="shop.open")
+    await publish_event(app, 1, {"public_id": "p1"})
+    await publish_event(app, 2, {"public_id": "p2"})
+    await publish_event(app, 3, {"public_id": "p1"}, type="shop.open")
     asked = {"route": route["id"], "status": "failed", "where": P1}
     log = await pages.get(app, f"/t/acme/deliveries?{urlencode(asked)}")
     assert log.words(".empty h2") == ["No delivery fits"]
