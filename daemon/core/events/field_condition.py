@@ -74,7 +74,9 @@ def parse(text: str) -> FieldCondition:
     """The condition that is written there. Raises ValueError with what is wrong."""
     path, equals, value = (part.strip() for part in text.partition("="))
     steps = tuple(path.split("."))
-    if not equals or steps[: len(_ROOT)] != _ROOT or len(steps) == len(_ROOT) or not all(steps):
+    if equals and all(steps) and steps[: len(_ROOT)] != _ROOT:
+        raise ValueError(f"must begin with data.object, as the webhook has it: {_EXAMPLE}")
+    if not equals or len(steps) <= len(_ROOT) or not all(steps):
         raise ValueError(f"must name a field and its value, like {_EXAMPLE}")
     if len(text) > MAX_CHARACTERS or len(steps) > len(_ROOT) + MAX_STEPS:
         raise ValueError(f"must have at most {MAX_CHARACTERS} characters, and {MAX_STEPS} names after data.object")

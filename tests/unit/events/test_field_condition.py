@@ -56,7 +56,9 @@ def test_another_value_is_not(text: str) -> None:
     ("text", "reason"),
     [
         ("", "must name a field and its value"),
-        ("public_id = 7dc6", "must name a field and its value"),
+        ("public_id = 7dc6", "must begin with data.object"),
+        ("data.public_id = 7dc6", "must begin with data.object"),
+        ("data = 7dc6", "must begin with data.object"),
         ("data.object = 7dc6", "must name a field and its value"),
         ("data.object..x = 7dc6", "must name a field and its value"),
         ("data.object.public_id", "must name a field and its value"),
