@@ -42,15 +42,17 @@ from eventstore.retention import expiry
 from eventstore.route_log import sealed_secrets
 from eventstore.sources import refusals
 
+# A sweep that is cut off continues with the next one, an hour later.
+_SWEEP_SECONDS = 3000.0
+
 # One daemon sweeps at a time, and the others skip the sweep. The transaction that holds the lock is idle while another
-# connection sweeps, since partitions are detached outside of transactions.
-_SWEEP_LOCK = """
-SET LOCAL idle_in_transaction_session_timeout = 0;
+# connection sweeps, since partitions are detached outside of transactions. The server ends it if the daemon does not:
+# one that was frozen in the middle of a sweep would keep all others from sweeping.
+_SWEEP_LOCK = f"""
+SET LOCAL idle_in_transaction_session_timeout = '{_SWEEP_SECONDS:.0f}s';
 LOCK TABLE hookledger.sweep_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT
 """
 
-# A sweep that is cut off continues with the next one, an hour later.
-_SWEEP_SECONDS = 3000.0
 # How long a detach waits for transactions that use the partition. It blocks nothing meanwhile.
 LOCK_TIMEOUT = timedelta(seconds=20)
 

@@ -17,6 +17,7 @@ from eventstore.retention import retention
 from eventstore.retention.retention import Held, Keep, Swept
 from eventstore.route_log import sealed_secrets
 from tests.support.postgres.queries import Connect, until_waiting
+from tests.support.until import until
 from tests.support.values.builders import ROUTE, draft, new_event
 
 KEEP = Keep(events=timedelta(days=30), attempts=timedelta(days=30))
@@ -513,6 +514,18 @@ async def test_of_two_daemons_one_sweeps(database: Database, sql: asyncpg.Connec
     await sql.execute(f"BEGIN; {retention._SWEEP_LOCK}")
     assert await retention.sweep(database, KEEP) is None
     await sql.execute("ROLLBACK")
+    assert await retention.sweep(database, KEEP) is not None
+
+
+async def test_a_daemon_that_is_frozen_in_a_sweep_does_not_keep_the_others_out_for_ever(
+    database: Database, connect: Connect
+) -> None:
+    longest = f"{retention._SWEEP_SECONDS:.0f}s"
+    assert longest in retention._SWEEP_LOCK
+    frozen = await connect()
+    await frozen.execute(f"BEGIN; {retention._SWEEP_LOCK.replace(longest, '1s')}")
+    assert await retention.sweep(database, KEEP) is None
+    await until(frozen.is_closed)
     assert await retention.sweep(database, KEEP) is not None
 
 
