@@ -15,7 +15,7 @@ from daemon.incarnations import Incarnations
 from daemon.runtime import signals
 from daemon.runtime.signals import Signals
 from daemon.telemetry import metrics
-from daemon.workers import orders
+from daemon.workers import orders, watchdog
 from daemon.workers.orders import WorkerOrders
 from eventstore import embedded
 
@@ -33,6 +33,7 @@ async def run(own: WorkerOrders, *, control_pipe: int, describe: Callable[[Excep
     with (
         signals.listening(embedded.stop_at_once, ignores_repeats=True) as received,
         _obeying(control_pipe, received, incarnations, describe),
+        _giving_signs(own.watchdog),
         received.stopping(incarnations.stop),
     ):
         await incarnations.run(lambda _running: _answer(orders.READY))
@@ -87,6 +88,15 @@ def _obeying(
         loop.remove_reader(control_pipe)
         if is_orphan:
             metrics.remove_directory()
+
+
+@contextmanager
+def _giving_signs(descriptor: int) -> Iterator[None]:
+    giving = asyncio.create_task(watchdog.give_signs(descriptor))
+    try:
+        yield
+    finally:
+        giving.cancel()
 
 
 def _answer(line: bytes) -> None:

@@ -39,12 +39,15 @@ class InheritedSockets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOrders:
-    """`number` is the worker's slot, from 0. A restarted worker takes the slot of the one that died."""
+    """`number` is the worker's slot, from 0. A restarted worker takes the slot of the one that died. `watchdog` is the
+    descriptor for its signs of life (daemon.workers.watchdog).
+    """
 
     number: int
     config: Config
     main: InheritedSockets
     ops: InheritedSockets | None
+    watchdog: int
 
     def listeners(self) -> Listeners:
         return Listeners(main=self.main.listener(), ops=None if self.ops is None else self.ops.listener())

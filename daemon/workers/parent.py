@@ -1,6 +1,7 @@
 """The parent of workers: starts them, restarts them, and stops them together.
 
     starting --writes ready--> ready --exits by itself--> dead --after a pause--> starting
+    ready --hangs--> killed, and so dead
     starting, ready --stop--> finishing --exits, or is killed--> gone
 
 A reload tells another configuration to one worker after the other, each of which changes over without an interruption
@@ -44,6 +45,7 @@ from daemon.telemetry import logs, metrics
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
 from daemon.workers.orders import WorkerOrders
+from daemon.workers.watchdog import Watchdog
 from daemon.workers.worker import WorkerProcess
 from eventstore import embedded
 
@@ -123,6 +125,7 @@ class Workers:
             config=config,
             main=orders.inherited_sockets(listeners.main),
             ops=None if listeners.ops is None else orders.inherited_sockets(listeners.ops),
+            watchdog=-1,  # each has one of its own
         )
         self._descriptors = self._orders.descriptors + inherited
         self._finish_seconds = config.delivery.timeout_seconds + FINISH_SECONDS
@@ -200,19 +203,30 @@ class Workers:
 
     async def _start(self, number: int) -> WorkerProcess | None:
         try:
+            watchdog = Watchdog()
+        except OSError as error:
+            self._tell_unstartable(number, error)
+            return None
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker", __version__),
                 stdin=PIPE,
                 stdout=PIPE,
-                pass_fds=self._descriptors,
+                pass_fds=(*self._descriptors, watchdog.descriptor),
                 start_new_session=True,
                 env=self._environment(),
             )
         except OSError as error:
-            log.warning("worker.unstartable", worker=number, cause=error.strerror)
+            watchdog.close()
+            self._tell_unstartable(number, error)
             return None
+        finally:
+            watchdog.inherited()
         log.info("worker.started", worker=number, pid=process.pid)
-        return WorkerProcess(process, replace(self._orders, number=number))
+        return WorkerProcess(process, replace(self._orders, number=number, watchdog=watchdog.descriptor), watchdog)
+
+    def _tell_unstartable(self, number: int, error: OSError) -> None:
+        log.warning("worker.unstartable", worker=number, cause=error.strerror)
 
     async def _until_exit(self, worker: WorkerProcess, ready: Callable[[], None]) -> int:
         """Waits for its exit. Returns its code, or minus the signal that killed it."""

@@ -6,12 +6,17 @@ import asyncio
 import contextlib
 from asyncio.subprocess import Process
 
+import structlog
+
 from daemon import incarnations
 from daemon.config import Config
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.workers import orders
 from daemon.workers.orders import WorkerOrders
+from daemon.workers.watchdog import Watchdog
+
+log = structlog.get_logger()
 
 # A worker limits the time of a change by itself. One that does not answer for so much longer stands still.
 GRACE_SECONDS = 15.0
@@ -20,11 +25,12 @@ GRACE_SECONDS = 15.0
 class WorkerProcess:
     """`number` is its slot, and `config` what it runs by."""
 
-    def __init__(self, process: Process, own: WorkerOrders) -> None:
+    def __init__(self, process: Process, own: WorkerOrders, watchdog: Watchdog) -> None:
         self.number = own.number
         self.config = own.config
         self.pid = process.pid
         self._process = process
+        self._watchdog = watchdog
         self._started = Wakeup()
         self._is_ready = False
         self._write(orders.encode(own))
@@ -38,11 +44,24 @@ class WorkerProcess:
         return self._is_ready
 
     async def until_exit(self) -> int:
-        """Returns its code, or minus the signal that killed it."""
-        code = await self._process.wait()
+        """Returns its code, or minus the signal that killed it. It is killed if it hangs.
+
+        To be called once it is ready, or is not: a start may take its time.
+        """
+        watching = asyncio.create_task(self._kill_once_hanging())
+        try:
+            code = await self._process.wait()
+        finally:
+            watching.cancel()
+            self._watchdog.close()
         if self._process.stdin is not None:
             self._process.stdin.close()
         return code
+
+    async def _kill_once_hanging(self) -> None:
+        await self._watchdog.until_hanging()
+        log.error("worker.hanging", worker=self.number, pid=self.pid)
+        self.kill()
 
     async def replace(self, config: Config) -> NotReplaced | None:
         """Has it run by `config`, once it is ready. Returns why it does not. One that exits before is not asked."""

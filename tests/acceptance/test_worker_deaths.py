@@ -12,6 +12,7 @@ import pytest
 
 from daemon.config import Config, load
 from daemon.web.http.listeners import open_listeners
+from daemon.workers import watchdog
 from daemon.workers.parent import Workers
 from tests.support.processes.cli import HERE
 from tests.support.until import until
@@ -64,6 +65,31 @@ async def test_a_worker_that_refuses_to_start_ends_the_whole_with_its_code(
         assert await workers.run(lambda: were_ready.append(None)) == 78
     assert were_ready == []
     assert (tmp_path / "starts").read_text() == "\n"
+
+
+async def test_a_worker_without_signs_of_life_is_killed_and_one_with_them_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "SIGN_SECONDS", 0.1)
+    silent = f"""exec {sys.executable} -c '
+import os, pickle, sys, time
+sys.path.insert(0, "{HERE}")
+orders = pickle.loads(sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(4), "big")))
+os.write(1, b"ready\\n")
+while True:
+    if orders.number == 0:
+        os.write(orders.watchdog, b".")
+    time.sleep(0.02)
+'"""
+    async with workers_of(tmp_path, silent, monkeypatch) as workers, asyncio.timeout(SECONDS):
+        workers._finish_seconds = 0.1
+        running = asyncio.create_task(workers.run(lambda: None))
+        await workers.is_ready.wait_set()
+        first = {number: worker.pid for number, worker in workers._alive.items()}
+        await until(lambda: 1 in workers._alive and workers._alive[1].pid != first[1], seconds=SECONDS)
+        assert workers._alive[0].pid == first[0]
+        workers.stop()
+        assert await running == 1
 
 
 async def test_a_worker_that_does_not_finish_in_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

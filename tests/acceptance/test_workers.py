@@ -19,6 +19,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from daemon import __version__
+from daemon.workers import watchdog
 from tests.support.processes.cli import CommandLine
 from tests.support.processes.running import Running, running
 from tests.support.receivers.receiver import Receiver, receiver
@@ -140,6 +141,21 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         # The counters include those of the dead worker, the gauges do not.
         await until_metric(http, "hookledger_shards_owned", 16)
         assert await metric(http, "hookledger_events_published_total") == len(published)
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.long  # as long as the watchdog waits
+async def test_a_worker_that_hangs_is_killed_and_started_anew(hookledger: CommandLine) -> None:
+    async with receiver() as there, running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        await create_route(http, there.url, "acme")
+        before = pids(daemon)
+        os.kill(before[1], signal.SIGSTOP)
+        await until(lambda: pids(daemon)[1] != before[1], seconds=3 * watchdog.SIGN_SECONDS * watchdog.LOOKS)
+        (hanging,) = daemon.events("worker.hanging")
+        assert (hanging["worker"], hanging["pid"]) == (1, before[1])
+        assert pids(daemon)[0] == before[0]
+        published = await publish(http, ["acme"], count=5)
+        await there.until(lambda: ids_of(there).keys() >= published, seconds=SECONDS)
         assert await daemon.stop() == 0
 
 

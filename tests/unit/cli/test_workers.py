@@ -1,15 +1,18 @@
-"""The pauses between restarts of a worker, and the orders that a parent writes to it."""
+"""The pauses between restarts of a worker, the orders that a parent writes to it, and the watchdog."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
 
 from daemon.config import ListenAddress, load
-from daemon.workers import orders
+from daemon.workers import orders, watchdog
 from daemon.workers.orders import InheritedSockets, WorkerOrders
 from daemon.workers.parent import pause_seconds
+from daemon.workers.watchdog import Watchdog
+from tests.support.until import until
 
 
 def test_pauses_double_from_half_a_second_to_ten() -> None:
@@ -25,6 +28,7 @@ def given() -> WorkerOrders:
         config=config,
         main=InheritedSockets(address=ListenAddress(host="::1", port=80), descriptors=(7, 8)),
         ops=None,
+        watchdog=9,
     )
 
 
@@ -55,3 +59,26 @@ def test_a_refusal_is_one_line_that_a_pipe_takes_whatever_it_says(why: str) -> N
     assert len(line) < 64 * 1024
     assert line.count(b"\n") == 1
     assert orders.why_refused(line)
+
+
+async def test_a_watchdog_hears_an_event_loop_that_turns_and_misses_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "SIGN_SECONDS", 0.001)
+    dog, looks = Watchdog(), 0
+    look = dog._has_signs
+
+    def counted() -> bool:
+        nonlocal looks
+        looks += 1
+        return look()
+
+    monkeypatch.setattr(dog, "_has_signs", counted)
+    giving = asyncio.create_task(watchdog.give_signs(dog.descriptor))
+    hanging = asyncio.create_task(dog.until_hanging())
+    await until(lambda: looks > 5 * watchdog.LOOKS)
+    assert not hanging.done()
+    giving.cancel()
+    await asyncio.wait_for(hanging, 30)
+    dog.inherited()
+    dog.close()
