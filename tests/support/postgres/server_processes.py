@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 from contextlib import suppress
@@ -31,7 +32,11 @@ def with_children(parent: int) -> list[int]:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port on loopback that nobody listens on, for a server that binds it only seconds later. It is none of those that
+    a system gives to connections: one of another test would have it by then.
+    """
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
