@@ -170,6 +170,14 @@ def test_a_database_without_schema_asks_for_migrate(tmp_path: Path, empty_databa
     hookledger("routes", "list")
 
 
+def test_a_command_without_the_configuration_of_the_daemon_makes_no_database(without_database: CommandLine) -> None:
+    for command in (("token", "create", "--scope", "admin"), ("status", "--once"), ("routes", "list"), ("rebuild",)):
+        ended = without_database(*command, code=78)
+        assert "there is no database in " in only_error(ended)
+        assert "HOOKLEDGER_DATABASE__DATA_DIR" in ended.err.splitlines()[-1]
+    assert not (without_database.home / "share").exists()
+
+
 async def test_a_newer_schema_is_refused(hookledger: CommandLine, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE hookledger.meta SET value = '99' WHERE key = 'schema_version'")
