@@ -46,6 +46,7 @@ _ELSEWHERE = (
 )
 # Classes and codes of what a server says at the door that have a translation of their own.
 _KNOWN_REFUSALS = ("08", "28", "3D", "42501", "53", "57")
+TRANSACTION_TIMEOUT_SINCE = 17
 _POOLED = "a connection pooler stands between Hookledger and PostgreSQL"
 _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, and needs sessions of its own"
 
@@ -124,12 +125,14 @@ class Dialer:
 
     async def _session(self, server: str) -> asyncpg.Connection:
         try:
-            return await asyncpg.connect(
+            connection = await asyncpg.connect(
                 server,
                 server_settings=self._settings,
                 timeout=self._seconds_each,
                 connection_class=KnowingConnection,
             )
+            await self._set_newer_settings(connection)
+            return connection
         except ssl.SSLCertVerificationError:  # which is a ValueError, too
             raise
         except ValueError as error:
@@ -153,6 +156,19 @@ class Dialer:
                 f"PostgreSQL at {self._where} begins no session: {error.args[0]}",
                 hint="correct that there, or what database.url asks for",
             ) from error
+
+    async def _set_newer_settings(self, connection: asyncpg.Connection) -> None:
+        """Those that PostgreSQL 15 does not know, so that a session could not begin with them. They cost a round trip.
+
+        A role or a server may end long transactions: then a migration, a sweep or an audit would never come to its end.
+        """
+        if connection.get_server_version().major < TRANSACTION_TIMEOUT_SINCE:
+            return
+        try:
+            await connection.execute("SET transaction_timeout = 0", timeout=self._seconds_each)
+        except BaseException:
+            connection.terminate()
+            raise
 
     def _of_files(self, error: Exception) -> StoreUnavailable | None:
         """What to say of an error if it is one of the URL's files that cannot be read; the driver does not name it."""
