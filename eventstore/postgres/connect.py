@@ -300,7 +300,7 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
         case asyncpg.InsufficientPrivilegeError():
             return AccessRefused(
                 f"PostgreSQL at {where} refuses: {error.args[0]}",
-                hint=error.hint or "use the role that owns the schema hookledger",
+                hint=error.hint or _right_to(error),
             )
         case asyncpg.TooManyConnectionsError():
             return StoreUnavailable(
@@ -380,6 +380,12 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreError(f"PostgreSQL at {where}: {error.args[0]}")
         case _:
             return error
+
+
+def _right_to(error: asyncpg.PostgresError) -> str:
+    if "for database" in _said(error):  # a schema is made in it, the first time
+        return "let the role own the database (createdb --owner), or GRANT CREATE ON DATABASE to it"
+    return "use the role that owns the schema hookledger"
 
 
 def _said(error: asyncpg.PostgresError) -> str:
