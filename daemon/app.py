@@ -209,6 +209,7 @@ async def _run_on(
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,
+            sealing_fault=lambda: pipeline.sealing_fault,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )

@@ -74,10 +74,12 @@ class Upkeep:
             "loop lag": self.gauges.probe_once,
             "health watch": self.health_watch.run_once,
         }
+        self.sealing: Sealing | None = None
         if seals is not None:
             sealer = Sealer(database, keychain.seal_keys, seals.former_keys)
             on_sealed = None if operational_events is None else operational_events.sealed
-            self.loops["sealing"] = Sealing(sealer, seals, metrics, on_sealed=on_sealed).run_once
+            self.sealing = Sealing(sealer, seals, metrics, on_sealed=on_sealed)
+            self.loops["sealing"] = self.sealing.run_once
         if operational_events is not None:
             self.health_watch.on_turn = operational_events.turned
             self.loops["operational events"] = operational_events.run_once
