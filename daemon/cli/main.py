@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 from importlib import import_module
@@ -113,9 +114,16 @@ def cli() -> None:
 def entry() -> None:
     """The console script: runs the command line and exits with its code."""
     queued_stream.occupy_closed_descriptors()
+    _take_every_character()
     code = execute(sys.argv[1:])
     queued_stream.drain()
     sys.exit(code)
+
+
+def _take_every_character() -> None:
+    """A terminal of another encoding, such as Latin-1, shows a question mark for what it does not have, like a dash."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def execute(arguments: list[str]) -> int:

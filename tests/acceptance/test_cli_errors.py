@@ -71,6 +71,15 @@ def test_wrong_usage_is_exit_code_2(without_database: CommandLine, arguments: li
     assert message in only_error(without_database(*arguments, code=2))
 
 
+def test_a_terminal_of_another_encoding_shows_what_it_can(without_database: CommandLine) -> None:
+    without_database.environment["PYTHONIOENCODING"] = "latin-1"
+    with without_database.start("config", "show") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("server.public_url")]
+    assert line.split() == ["server.public_url", "?"]
+
+
 def test_an_unknown_event_type_pattern_names_what_would_be_right(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", "x", "--target-url", "https://a.example/", "-e", "Order.Create")
     assert "use a type like order.create" in only_error(hookledger("routes", "create", *given, code=2))
