@@ -96,7 +96,8 @@ def _run_worker(version: str) -> int:
         raise CliError("there are no orders for a worker", hint="run --workers N", code=failures.EXIT_USAGE) from error
     logs.configure_daemon(own.config.log.level, own.config.log.format)
     structlog.contextvars.bind_contextvars(worker=own.number)
-    return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT, describe=_sentences))
+    with _listen_failures():
+        return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT, describe=_sentences))
 
 
 def _run_until_end(main: Coroutine[None, None, int]) -> int:
