@@ -13,6 +13,7 @@ import os
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -90,6 +91,26 @@ class LazyGroup(click.Group):
             return None
         command = getattr(_imported(f"daemon.cli.{COMMANDS[cmd_name][0]}"), cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
+
+    # If the reader of our output went away, click itself would exit with 1, and say nothing.
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's signature
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:  # while it printed --help
+            raise click.exceptions.Exit(_discard_output()) from None
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _discard_output()
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Completes from the list, so that a key press imports no command but the one that was typed."""

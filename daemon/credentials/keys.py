@@ -191,7 +191,7 @@ def master_key_file(path: Path) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make_master_key(path)
     except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}:
             raise OSError(error.errno, error.strerror, str(path)) from error  # a write that fails names no file
         raise WrongMasterKey(
             f"no master key can be made in {path}: {error.strerror}",

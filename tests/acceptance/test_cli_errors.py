@@ -80,6 +80,17 @@ def test_a_terminal_of_another_encoding_shows_what_it_can(without_database: Comm
     assert line.split() == ["server.public_url", "?"]
 
 
+@pytest.mark.parametrize("arguments", [("config", "show"), ("--help",), ("run", "--help"), ("completion", "bash")])
+def test_a_reader_that_goes_away_is_no_failure(without_database: CommandLine, arguments: tuple[str, ...]) -> None:
+    """As `| head` in a script that looks at each command of a pipe."""
+    with without_database.start(*arguments) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_an_unknown_event_type_pattern_names_what_would_be_right(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", "x", "--target-url", "https://a.example/", "-e", "Order.Create")
     assert "use a type like order.create" in only_error(hookledger("routes", "create", *given, code=2))

@@ -15,6 +15,7 @@ daemon starts; one that goes away later may be on its way to be renewed.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,7 @@ class Dialer:
 
     def __init__(self, url: str, *, where: str, settings: Mapping[str, str], seconds: float) -> None:
         address = parsed(url)
+        _check_user(address)
         _check_authorities(address)
         _check_files(address.tls)
         self._servers = list(address.servers)
@@ -214,11 +216,31 @@ def is_standby(connection: Connection) -> bool:
 def _check_authorities(address: ServerUrls) -> None:
     """Raises MalformedUrl if a server is to prove who it is, and nothing says who may vouch for it."""
     found = address.tls.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
-    if address.is_verified and not found and not (Path.home() / ".postgresql" / "root.crt").exists():
+    if address.is_verified and not found and not _has_own_authorities():
         raise MalformedUrl(
             "database.url has the server verified, and names no file with the authorities that may sign",
             hint="name it, as in sslrootcert=/etc/ssl/certs/ca-certificates.crt",
         )
+
+
+def _has_own_authorities() -> bool:
+    try:
+        return (Path.home() / ".postgresql" / "root.crt").exists()
+    except (RuntimeError, OSError):  # the user id of a container has no name, and so no home; or it may not look there
+        return False
+
+
+def _check_user(address: ServerUrls) -> None:
+    """Raises MalformedUrl if nothing names the role: the driver takes that of the user then, who may have no name."""
+    if address.names_user or os.environ.get("PGUSER"):
+        return
+    try:
+        getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise MalformedUrl(
+            f"database.url names no role, and user id {os.getuid()} has no name",
+            hint="write postgresql://ROLE@host/name",
+        ) from error
 
 
 def _check_files(given: Mapping[str, str]) -> None:
