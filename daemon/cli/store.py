@@ -70,7 +70,8 @@ def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, chec
     if check and config.database.url is None and not embedded.has_cluster(config.database.data_dir):
         raise CliError(
             f"there is no database in {config.database.data_dir}, and database.url is not set",
-            hint="give the command what the daemon has: --config, and variables like HOOKLEDGER_DATABASE__DATA_DIR",
+            hint="give the command what the daemon has: --config, and variables like HOOKLEDGER_DATABASE__DATA_DIR; "
+            "if none was started yet, start one: hookledger run",
             code=failures.EXIT_CONFIG,
         )
 

@@ -194,7 +194,9 @@ def test_a_command_without_the_configuration_of_the_daemon_makes_no_database(wit
     for command in (("token", "create", "--scope", "admin"), ("status", "--once"), ("routes", "list"), ("rebuild",)):
         ended = without_database(*command, code=78)
         assert "there is no database in " in only_error(ended)
-        assert "HOOKLEDGER_DATABASE__DATA_DIR" in ended.err.splitlines()[-1]
+        hint = ended.err.splitlines()[-1]
+        assert "HOOKLEDGER_DATABASE__DATA_DIR" in hint
+        assert hint.endswith("hookledger run")
     assert not (without_database.home / "share").exists()
 
 
