@@ -58,7 +58,7 @@ from daemon.web.http.outages import OutageLog
 from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
-from eventstore.postgres.errors import StoreUnavailable
+from eventstore.postgres.errors import StoreError, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -209,6 +209,7 @@ async def _run_on(
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,
+            sealing_fault=lambda: pipeline.sealing_fault,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
@@ -344,6 +345,8 @@ async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:
         reasons.extend(pipeline.stage_faults)
     except (StoreUnavailable, TimeoutError):
         reasons.append("the database does not answer")
+    except StoreError:  # it is being restored, or changed by hand; who asks is told nothing of its tables
+        reasons.append("the database does not have the schema of this version")
     return reasons
 
 

@@ -155,7 +155,10 @@ def seal_keys_of(config: Config) -> tuple[SealKey, ...]:
 
 
 def _has_key(config: Config) -> bool:
-    return bool(config.signing.master_keys) or _key_file(config).exists()
+    try:
+        return bool(config.signing.master_keys) or _key_file(config).exists()
+    except PermissionError:  # reading it says so
+        return True
 
 
 def _vault_of(config: Config) -> Vault:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -90,6 +92,26 @@ class LazyGroup(click.Group):
         command = getattr(_imported(f"daemon.cli.{COMMANDS[cmd_name][0]}"), cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
+    # If the reader of our output went away, click itself would exit with 1, and say nothing.
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's signature
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:  # while it printed --help
+            raise click.exceptions.Exit(_discard_output()) from None
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _discard_output()
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Completes from the list, so that a key press imports no command but the one that was typed."""
         found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
@@ -113,9 +135,16 @@ def cli() -> None:
 def entry() -> None:
     """The console script: runs the command line and exits with its code."""
     queued_stream.occupy_closed_descriptors()
+    _take_every_character()
     code = execute(sys.argv[1:])
     queued_stream.drain()
     sys.exit(code)
+
+
+def _take_every_character() -> None:
+    """A terminal of another encoding, such as Latin-1, shows a question mark for what it does not have, like a dash."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def execute(arguments: list[str]) -> int:

@@ -96,7 +96,8 @@ def _run_worker(version: str) -> int:
         raise CliError("there are no orders for a worker", hint="run --workers N", code=failures.EXIT_USAGE) from error
     logs.configure_daemon(own.config.log.level, own.config.log.format)
     structlog.contextvars.bind_contextvars(worker=own.number)
-    return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT, describe=_sentences))
+    with _listen_failures(code=orders.NOT_LISTENING):
+        return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT, describe=_sentences))
 
 
 def _run_until_end(main: Coroutine[None, None, int]) -> int:
@@ -117,11 +118,11 @@ def _sentences(error: Exception) -> tuple[str, ...]:
 
 
 @contextmanager
-def _listen_failures() -> Iterator[None]:
+def _listen_failures(*, code: int = failures.EXIT_FAILED) -> Iterator[None]:
     try:
         yield
     except ListenFailed as error:
-        raise CliError(str(error), hint=error.hint) from error
+        raise CliError(str(error), hint=error.hint, code=code) from error
 
 
 def _announce(running: Running) -> None:

@@ -16,6 +16,7 @@ import click
 
 from daemon import route_state
 from daemon.catalogue import Catalogue
+from daemon.cli.console import failures
 from daemon.cli.console.failures import CliError
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
@@ -24,6 +25,7 @@ from daemon.core.routing.route import Route, RouteStatus
 from daemon.credentials.keys import Keychain
 from daemon.operations import audience_of
 from daemon.store import open_store, open_vault
+from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 
@@ -62,8 +64,16 @@ def settings(
 def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, check: bool = True) -> T:
     """Opens the database, runs `work` on it and returns its result.
 
-    With `check` it raises SchemaMismatch first unless the database has the schema of this version.
+    With `check` it raises SchemaMismatch first unless the database has the schema of this version. Then no embedded
+    database is made either: a command that lacks the daemon's configuration would make one that nobody uses.
     """
+    if check and config.database.url is None and not embedded.has_cluster(config.database.data_dir):
+        raise CliError(
+            f"there is no database in {config.database.data_dir}, and database.url is not set",
+            hint="give the command what the daemon has: --config, and variables like HOOKLEDGER_DATABASE__DATA_DIR; "
+            "if none was started yet, start one: hookledger run",
+            code=failures.EXIT_CONFIG,
+        )
 
     async def main() -> T:
         cancel_on_sigterm()

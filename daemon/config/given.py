@@ -108,7 +108,11 @@ def read_environment(environ: Mapping[str, str], given: GivenValues, problems: l
             problems.append(f"{name}: {name.removesuffix('_FILE')} is set too; remove one of them")
         else:
             try:
-                given[from_file[name]] = GivenValue(Path(text).read_text(encoding=_ENCODING).strip(), name)
+                secret = Path(text).read_text(encoding=_ENCODING).strip()
+                if not secret:
+                    problems.append(f"{name}: {text} is empty; write the secret into it, or leave the variable out")
+                    continue
+                given[from_file[name]] = GivenValue(secret, name)
             except (OSError, UnicodeDecodeError) as error:
                 cause = error.strerror if isinstance(error, OSError) else "not a text file"
                 problems.append(f"{name}: {text}: {cause}; name a file that this user may read")

@@ -202,6 +202,11 @@ def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) 
                 f"{given.where('server', key)}: {address} is reachable by others, and there is no admin token; "
                 "set HOOKLEDGER_SERVER__ADMIN_TOKEN, or listen on 127.0.0.1"
             )
+    if server.ops_listen is not None and server.ops_listen.port and server.ops_listen == server.listen:
+        yield (
+            f"{given.where('server', 'ops_listen')}: {server.ops_listen} is server.listen, too; "
+            "leave it out to have all on one address"
+        )
     token = server.admin_token
     if server.trusted_proxies and token is None:
         yield (

@@ -8,6 +8,7 @@ has opened, because the hot path signs with the same few keys all the time.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import secrets
@@ -40,13 +41,17 @@ _WRITING_SECONDS = 2.0
 _FORMAT = b"\x01"
 _CHECK_TEXT = b"hookledger"
 _CHECK_ASSOCIATED_DATA = b"master_key_check"
-
+_CONFIGURE_THE_KEY = "set signing.master_key to the key that sealed them last, or a list that has it"
 
 _Secret = TypeVar("_Secret")
 
 
 class WrongMasterKey(Exception):
-    """No configured master key opens a stored secret, or a master key file does not hold a key."""
+    """No configured master key opens a stored secret, or a file does not hold one. `hint` says what to do."""
+
+    def __init__(self, message: str, *, hint: str = _CONFIGURE_THE_KEY) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class MasterKeyInUse(Exception):
@@ -168,30 +173,63 @@ def new_key(brought: str | None = None) -> tuple[str, str, str]:
 
 
 def master_key_file(path: Path) -> bytes:
-    """The master key in `path`, created with mode 0600 if there is no file. Raises WrongMasterKey for other content.
+    """The master key in `path`, created with mode 0600 if there is no file. Raises WrongMasterKey for other content,
+    and for a file that this user may not read or make.
 
     If several processes create it at once, one of them succeeds and all return its key.
     """
     try:
         return _read_master_key(path)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (PermissionError, IsADirectoryError) as error:
+        raise WrongMasterKey(
+            f"the master key in {path} cannot be read: {error.strerror}",
+            hint="let this be a file that the daemon's user may read, or set signing.master_key",
+        ) from error
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_master_key(path)
-    key = secrets.token_bytes(MASTER_KEY_BYTES)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(key) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return key
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_master_key(path)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a write that fails names no file
+        raise WrongMasterKey(
+            f"no master key can be made in {path}: {error.strerror}",
+            hint="set database.data_dir to a directory that the daemon's user may write to, or set signing.master_key",
+        ) from error
+    return _read_master_key(path)
+
+
+def _make_master_key(path: Path) -> None:
+    """Makes the file complete or not at all, unless another process does, and returns when it is on disk.
+
+    A disk that is full, or a process that is killed, would else leave a file without a key, which nobody replaces. What
+    root makes in a directory of the daemon's user belongs to them, or the daemon could not read it.
+    """
+    directory = path.parent.stat()
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)) + b"\n")
+            file.flush()
+            if os.geteuid() == 0 and directory.st_uid != 0:
+                os.fchown(file.fileno(), directory.st_uid, directory.st_gid)
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_master_key(path: Path) -> bytes:
     deadline = time.monotonic() + _WRITING_SECONDS
     while not (text := path.read_bytes().strip()) and time.monotonic() < deadline:
-        time.sleep(0.01)  # another process has created the file and is about to write the key
+        time.sleep(0.01)  # somebody has created the file and is about to write the key
     try:
         key = base64.b64decode(text, validate=True)
     except ValueError:

@@ -2,7 +2,8 @@
 
 A slow hash protects passwords; a secret of 256 random bits does not need one. A token that was looked up is cached for
 CACHE_SECONDS, so that publishing does not query the database for every event. A revoked or expired token is refused by
-every process after that time.
+every process after that time. Only a token for metrics that was valid when it was last looked up is taken as long as
+PostgreSQL does not answer: operators need to see the daemon then most of all, and the metrics name no customer.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Verified:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CachedToken:
     proof: Proof
+    looked_up_at: float
     until: float
 
 
@@ -105,7 +107,11 @@ class Tokens:
             try:
                 async with asyncio.timeout(LOOKUP_SECONDS):
                     return await self._look_up(token_id, _hash(text))
-            except TimeoutError as error:
+            except (TimeoutError, StoreUnavailable) as error:
+                if cached is not None and self._still_shows_metrics(cached):
+                    return _check_proof(token_id, _hash(text), cached.proof)
+                if isinstance(error, StoreUnavailable):
+                    raise
                 raise StoreUnavailable("the token could not be looked up in time") from error
         return _check_proof(token_id, _hash(text), cached.proof)
 
@@ -129,10 +135,15 @@ class Tokens:
             self._store(token_id, proof, looked_up_at)
             return verdict
 
+    def _still_shows_metrics(self, cached: _CachedToken) -> bool:
+        left = cached.proof.seconds_left
+        has_expired = left is not None and cached.looked_up_at + left <= self._clock()
+        return cached.proof.kind == ScopeKind.METRICS and not has_expired
+
     def _store(self, token_id: str, proof: Proof, looked_up_at: float) -> None:
         seconds = CACHE_SECONDS if proof.seconds_left is None else min(CACHE_SECONDS, proof.seconds_left)
         self._cache.pop(token_id, None)  # so that the first entry is always the oldest
-        self._cache[token_id] = _CachedToken(proof=proof, until=looked_up_at + seconds)
+        self._cache[token_id] = _CachedToken(proof=proof, looked_up_at=looked_up_at, until=looked_up_at + seconds)
         if len(self._cache) > MAX_CACHED:
             del self._cache[next(iter(self._cache))]
 

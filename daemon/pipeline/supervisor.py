@@ -265,6 +265,11 @@ class Pipeline:
         return None if rewritten is None else f"{rewritten}. Next: {rewritten.hint}"
 
     @property
+    def sealing_fault(self) -> str | None:
+        """What keeps this process from sealing, or from keeping signed heads, as a sentence."""
+        return None if self._upkeep.sealing is None else self._upkeep.sealing.fault
+
+    @property
     def stage_faults(self) -> list[str]:
         """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences."""
         return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)

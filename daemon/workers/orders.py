@@ -18,6 +18,8 @@ from daemon.config import Config, ListenAddress
 from daemon.web.http.listeners import Listener, Listeners
 
 READY = b"ready\n"
+# The exit code of a worker whose address somebody else listens on: the others would find the same (EX_TEMPFAIL).
+NOT_LISTENING = 75
 _REFUSED = b"refused "
 # What a worker says: the parent reads lines of 64 KiB, and a pipe takes no more at once.
 MAX_REFUSAL_CHARACTERS = 4000

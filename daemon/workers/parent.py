@@ -9,7 +9,8 @@ A reload tells another configuration to one worker after the other, each of whic
 starting, gets what is in effect at its next start, or its turn once it is ready.
 
 Worker 0 starts alone: a problem that keeps one worker from starting keeps all of them from it, and so it is reported
-once. If worker 0 exits with a code that a second try would not change, the parent exits with that code.
+once. If worker 0 exits with a code that a second try would not change, the parent exits with that code; with 1 if
+somebody else listens on the address, as one process does.
 
 A worker of another version (daemon.runtime.program) refuses to start. The others go on; once there is none left, the
 parent exits, and whatever starts it anew starts the version that is installed.
@@ -246,10 +247,11 @@ class Workers:
 
     def _is_final(self, number: int, code: int) -> bool:
         """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure."""
-        is_permanent = code in PERMANENT_FAILURES and number not in self._were_ready and not self._stopping.is_set
+        is_told = code in PERMANENT_FAILURES or code == orders.NOT_LISTENING
+        is_permanent = is_told and number not in self._were_ready and not self._stopping.is_set
         is_last = code == program.OTHER_VERSION and not self._alive and not self._stopping.is_set
         if is_permanent or is_last or (self._stopping.is_set and code):
-            self._exit_code = code if is_permanent else KILLED
+            self._exit_code = code if is_permanent and code in PERMANENT_FAILURES else KILLED
         if is_permanent or is_last:
             self.stop()
         return self._stopping.is_set

@@ -39,7 +39,7 @@ def ensure_cluster(paths: ClusterPaths) -> None:
             hint="dump it with the older release and load it into a new data directory (database.data_dir)",
         )
     if paths.cluster.stat().st_uid != paths.account.uid:
-        raise wrong_owner(paths.cluster)
+        raise wrong_owner(paths.cluster, paths.account.name)
 
 
 def _make_cluster(paths: ClusterPaths) -> None:

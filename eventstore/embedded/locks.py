@@ -11,7 +11,14 @@ _POLL_SECONDS: Final = 0.005
 
 
 def open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    """Makes the file if there is none.
+
+    What root makes in the directory of an ordinary user belongs to them: their daemon must be able to lock it, too.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    if os.geteuid() == 0 and (directory := path.parent.stat()).st_uid != os.fstat(descriptor).st_uid:
+        os.fchown(descriptor, directory.st_uid, directory.st_gid)
+    return descriptor
 
 
 def try_lock(descriptor: int) -> bool:

@@ -41,6 +41,10 @@ class Account:
     is_system_user: bool
 
     @property
+    def name(self) -> str:
+        return pwd.getpwuid(self.uid).pw_name
+
+    @property
     def credentials(self) -> Credentials:
         """Arguments for subprocess. Empty for an ordinary user, who may not set even their own ids."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_system_user else {}
@@ -115,6 +119,14 @@ class ClusterPaths:
         return self.data_dir / "postgres.alive"
 
 
+def has_cluster(data_dir: Path) -> bool:
+    """Whether a server was ever started in this data directory. True if this user may not look."""
+    try:
+        return (data_dir / "postgres" / "PG_VERSION").exists()
+    except PermissionError:
+        return True
+
+
 def prepare(data_dir: Path) -> ClusterPaths:
     """The paths of this data directory, which is created if absent."""
     binaries = _find_binaries().resolve()
@@ -122,10 +134,10 @@ def prepare(data_dir: Path) -> ClusterPaths:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths = ClusterPaths(data_dir=data_dir.resolve(), binaries=binaries, account=account)
     if not os.access(paths.data_dir, os.R_OK | os.W_OK | os.X_OK):
-        raise wrong_owner(paths.data_dir)
+        raise wrong_owner(paths.data_dir, account.name)
     if account.is_system_user:
-        _make_traversable(paths.cluster)
-        _make_traversable(binaries / "postgres")
+        _make_traversable(paths.cluster, account)
+        _make_traversable(binaries / "postgres", account)
         _make_readable(binaries)
     return paths
 
@@ -144,7 +156,10 @@ def socket_dir(paths: ClusterPaths) -> Path:
             os.chown(directory, paths.account.uid, paths.account.gid)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != paths.account.uid or stat.S_IMODE(found.st_mode) != 0o700:
-        raise wrong_owner(directory)
+        raise EmbeddedMisconfigured(
+            f"the socket of PostgreSQL cannot be in {directory}, which others than {paths.account.name} may open",
+            hint=f"remove {directory}, or set database.data_dir to a shorter path",
+        )
     return directory
 
 
@@ -164,10 +179,11 @@ def _find_binaries() -> Path:
     return binaries
 
 
-def _make_traversable(path: Path) -> None:
+def _make_traversable(path: Path, account: Account) -> None:
     for directory in path.parents:
-        mode = stat.S_IMODE(directory.stat().st_mode)
-        if not mode & stat.S_IXOTH:
+        found = directory.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if not mode & (stat.S_IXUSR if found.st_uid == account.uid else stat.S_IXOTH):
             directory.chmod(mode | stat.S_IXOTH)
 
 

@@ -22,6 +22,8 @@ from eventstore.postgres.errors import EmbeddedUnavailable
 START_SECONDS: Final = 60.0  # recovery after a crash is part of a start
 STOP_SECONDS: Final = 30.0  # a fast shutdown writes a checkpoint
 QUIT_SECONDS: Final = 10.0
+WRITE_SECONDS: Final = 1.0  # from the creation of a lock file to the pid in it: a server does that at once
+MAX_PID: Final = 2**31 - 1
 
 _LOG_BYTES: Final = 1 << 20
 # Passed at each start, because `trust` authentication relies on them: there is no TCP port, and only the owner of the
@@ -176,19 +178,28 @@ def _forget_dead_postmaster(paths: ClusterPaths) -> None:
     """Removes the lock files of a server that is gone while its pid exists: as a zombie, or as another process.
 
     PostgreSQL would refuse to start otherwise; in a restarted container pids come back. Without /proc nothing is done.
+    It refuses, too, for a lock file without a pid, which a server leaves that was killed while it made the file.
     """
-    found = _pid_file(paths)
-    if found is None or not Path("/proc/self/cwd").exists():
-        return
-    try:
-        is_gone = Path(f"/proc/{found.pid}/cwd").readlink() != paths.cluster
-    except FileNotFoundError:
-        is_gone = True
-    except PermissionError:  # another user's process; PostgreSQL itself sees that it is no server of this cluster
-        is_gone = False
-    if is_gone:
-        (paths.cluster / "postmaster.pid").unlink()
+    if _is_gone(paths):
+        (paths.cluster / "postmaster.pid").unlink(missing_ok=True)
         (socket_dir(paths) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+
+
+def _is_gone(paths: ClusterPaths) -> bool:
+    pid_file = paths.cluster / "postmaster.pid"
+    if not becomes_true(lambda: _pid_file(paths) is not None or not pid_file.exists(), within_seconds=WRITE_SECONDS):
+        return True
+    found = _pid_file(paths)
+    if found is None:
+        return True
+    if not Path("/proc/self/cwd").exists():
+        return False
+    try:
+        return Path(f"/proc/{found.pid}/cwd").readlink() != paths.cluster
+    except FileNotFoundError:
+        return True
+    except PermissionError:  # another user's process; PostgreSQL itself sees that it is no server of this cluster
+        return False
 
 
 def _is_ready(paths: ClusterPaths) -> bool:
@@ -209,15 +220,15 @@ def _exists(pid: int) -> bool:
 
 
 def _pid_file(paths: ClusterPaths) -> _PidFile | None:
-    """The parsed postmaster.pid.
+    """The parsed postmaster.pid, None if there is none, or none with a pid in it.
 
     Its lines: pid, data dir, start time, port, socket dir, address, shared memory, status.
     """
     try:
-        lines = (paths.cluster / "postmaster.pid").read_text().splitlines()
+        lines = (paths.cluster / "postmaster.pid").read_text(errors="surrogateescape").splitlines()
     except FileNotFoundError:
         return None
-    if not lines:
+    pid, _, _, _, sockets, _, _, status, *_ = [line.strip() for line in lines] + [""] * 8
+    if not pid.isascii() or not pid.isdecimal() or not 0 < int(pid) <= MAX_PID:
         return None
-    pid, _, _, _, sockets, _, _, status, *_ = [line.strip() for line in lines] + [""] * 7
     return _PidFile(pid=int(pid), socket_dir=sockets, status=status)

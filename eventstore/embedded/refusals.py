@@ -7,14 +7,19 @@ from pathlib import Path
 from eventstore.postgres.errors import EmbeddedMisconfigured, EmbeddedUnavailable
 
 
-def wrong_owner(path: Path) -> EmbeddedUnavailable:
+def wrong_owner(path: Path, user: str) -> EmbeddedUnavailable:
+    """What `user`, who is to use it, may not use. They may even be its owner, without the permissions."""
     try:
         owner = pwd.getpwuid(path.stat().st_uid).pw_name
     except (KeyError, OSError):
         owner = "another user"
+    if owner == user:
+        return EmbeddedMisconfigured(
+            f"{path} belongs to {owner}, and its permissions keep {owner} from using it", hint=f"chmod u+rwx {path}"
+        )
     return EmbeddedMisconfigured(
-        f"{path} belongs to {owner} and cannot be used",
-        hint="run as that user, or set database.data_dir to a directory of your own",
+        f"{path} belongs to {owner}, and {user} cannot use it",
+        hint=f"give it to {user} (chown -R {user} {path}), or set database.data_dir to a directory of {user}",
     )
 
 
@@ -25,7 +30,7 @@ def from_os_error(error: OSError, data_dir: Path) -> EmbeddedUnavailable:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return EmbeddedMisconfigured(
                 f"{error.filename or data_dir}: {error.strerror}",
-                hint="set database.data_dir to a directory you may write to",
+                hint="run as the user that it belongs to, or set database.data_dir to a directory you may write to",
             )
         case _:
             return EmbeddedUnavailable(
@@ -40,6 +45,8 @@ def from_output(output: str, what: str, *, cluster: Path, log: Path) -> Embedded
         return _no_space(cluster.parent)
     messages = [line.strip() for line in output.splitlines() if "FATAL:" in line or "error:" in line]
     lines = messages or output.strip().splitlines() or ["it said nothing"]
+    if "has invalid permissions" in lines[-1]:
+        return EmbeddedMisconfigured(f"{cluster} may be read by other users", hint=f"chmod -R go= {cluster}")
     if "postmaster.pid" in lines[-1]:
         return EmbeddedUnavailable(
             f"a PostgreSQL that hookledger did not start uses {cluster}", hint="stop it, then try again"

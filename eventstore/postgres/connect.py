@@ -35,14 +35,15 @@ DEADLINE_SECONDS = 3.0
 LIMIT_SECONDS = 5.0
 
 # Timeouts: the server itself ends a statement or an idle transaction, so that a lost client holds no lock for ever. A
-# process that is frozen between an append and its COMMIT holds up the ticks of all: hence 5 s, which no transaction of
-# ours is idle for. A wait for a lock ends before our own deadlines, that of a publish too, so that the error can say
-# what it waited for. Isolation: ticks and fenced writes must see what was committed while they waited for a lock,
-# whatever the default of a role or a database is. No sequential scans: every midnight begins a partition without
-# statistics, and the planner then read all of it to find a cut of one row. No parallel scans: starting the workers
-# takes ten times as long as reading a cut. Generic plans: planning over 38 partitions took 1 to 9 ms for each cut,
-# executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses
-# no index.
+# process that is frozen between an append and its COMMIT holds up the ticks of all: hence 5 s, which no transaction
+# of ours is idle for. A session may be idle for as long as it likes, above all the one that listens: its end tells
+# the others that its process is dead. A wait for a lock ends before our own deadlines, that of a publish too, so that
+# the error can say what it waited for. Isolation: ticks and fenced writes must see what was committed while they
+# waited for a lock, whatever the default of a role or a database is. No sequential scans: every midnight begins a
+# partition without statistics, and the planner then read all of it to find a cut of one row. No parallel scans:
+# starting the workers takes ten times as long as reading a cut. Generic plans: planning over 38 partitions took 1 to
+# 9 ms for each cut, executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL
+# OR tenant = $1" uses no index.
 # The last six: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
 # an audit, a policy hide rows from the reader, or a text mean something else: without strings as the standard has
 # them, a backslash in a literal of a statement, or of a function that it calls. So names are those of PostgreSQL, and a
@@ -50,6 +51,7 @@ LIMIT_SECONDS = 5.0
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "5s",
+    "idle_session_timeout": "0",
     "lock_timeout": "2s",
     "default_transaction_isolation": "read committed",
     "timezone": "UTC",
@@ -298,7 +300,7 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
         case asyncpg.InsufficientPrivilegeError():
             return AccessRefused(
                 f"PostgreSQL at {where} refuses: {error.args[0]}",
-                hint=error.hint or "use the role that owns the schema hookledger",
+                hint=error.hint or _right_to(error),
             )
         case asyncpg.TooManyConnectionsError():
             return StoreUnavailable(
@@ -378,6 +380,12 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreError(f"PostgreSQL at {where}: {error.args[0]}")
         case _:
             return error
+
+
+def _right_to(error: asyncpg.PostgresError) -> str:
+    if "for database" in _said(error):  # a schema is made in it, the first time
+        return "let the role own the database (createdb --owner), or GRANT CREATE ON DATABASE to it"
+    return "use the role that owns the schema hookledger"
 
 
 def _said(error: asyncpg.PostgresError) -> str:

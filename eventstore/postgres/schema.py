@@ -40,6 +40,9 @@ SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() - interva
  UNION SELECT owner FROM hookledger.lease WHERE expires_at > clock_timestamp() AND owner IS NOT NULL ORDER BY owner
 """
 
+_NO_VERSION = "the schema hookledger does not say of which version it is: it is being restored, or its restore failed"
+_RESTORE = "wait for the restore to end; if it has failed, drop the database and restore it again"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -186,6 +189,8 @@ async def identifiers(connection: asyncpg.pool.PoolConnectionProxy) -> tuple[str
         "SELECT (SELECT value FROM hookledger.meta WHERE key = 'system_identifier') AS old, "
         "(SELECT system_identifier::text FROM pg_control_system()) AS new"
     )
+    if row["old"] is None:
+        raise SchemaMismatch(_NO_VERSION, hint=_RESTORE)
     return str(row["old"]), str(row["new"])
 
 
@@ -227,7 +232,10 @@ async def _current(connection: asyncpg.pool.PoolConnectionProxy) -> int:
                 hint="use a database of its own, or rename that schema",
             )
         return 0
-    version = int(await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'schema_version'"))
+    written = await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'schema_version'")
+    if written is None or not written.isdecimal():
+        raise SchemaMismatch(_NO_VERSION, hint=_RESTORE)
+    version = int(written)
     if version > VERSION:
         raise SchemaMismatch(
             f"the database has schema version {version}, this program knows {VERSION} at most",

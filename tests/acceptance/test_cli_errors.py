@@ -71,6 +71,26 @@ def test_wrong_usage_is_exit_code_2(without_database: CommandLine, arguments: li
     assert message in only_error(without_database(*arguments, code=2))
 
 
+def test_a_terminal_of_another_encoding_shows_what_it_can(without_database: CommandLine) -> None:
+    without_database.environment["PYTHONIOENCODING"] = "latin-1"
+    with without_database.start("config", "show") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("server.public_url")]
+    assert line.split() == ["server.public_url", "?"]
+
+
+@pytest.mark.parametrize("arguments", [("config", "show"), ("--help",), ("run", "--help"), ("completion", "bash")])
+def test_a_reader_that_goes_away_is_no_failure(without_database: CommandLine, arguments: tuple[str, ...]) -> None:
+    """As `| head` in a script that looks at each command of a pipe."""
+    with without_database.start(*arguments) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_an_unknown_event_type_pattern_names_what_would_be_right(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", "x", "--target-url", "https://a.example/", "-e", "Order.Create")
     assert "use a type like order.create" in only_error(hookledger("routes", "create", *given, code=2))
@@ -168,6 +188,16 @@ def test_a_database_without_schema_asks_for_migrate(tmp_path: Path, empty_databa
     hookledger("migrate")
     assert "nothing to do" in hookledger("migrate").out
     hookledger("routes", "list")
+
+
+def test_a_command_without_the_configuration_of_the_daemon_makes_no_database(without_database: CommandLine) -> None:
+    for command in (("token", "create", "--scope", "admin"), ("status", "--once"), ("routes", "list"), ("rebuild",)):
+        ended = without_database(*command, code=78)
+        assert "there is no database in " in only_error(ended)
+        hint = ended.err.splitlines()[-1]
+        assert "HOOKLEDGER_DATABASE__DATA_DIR" in hint
+        assert hint.endswith("hookledger run")
+    assert not (without_database.home / "share").exists()
 
 
 async def test_a_newer_schema_is_refused(hookledger: CommandLine, database_url: str) -> None:

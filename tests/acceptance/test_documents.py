@@ -117,9 +117,10 @@ def fresh_cluster(machine: Machine) -> Iterator[Machine]:
 def test_a_fresh_machine_has_all_that_the_unit_needs_once_the_steps_are_done(machine: Machine) -> None:
     for folder in ("etc/systemd/system", "opt"):
         (machine.root / folder).mkdir(parents=True)
-    steps = section(GUIDE, "Install with systemd")[0]
+    steps, own_shell = section(GUIDE, "Install with systemd")[:2]
     for folder in ("/opt/", "/etc/"):
         steps = steps.replace(f" {folder}", f" {machine.root}{folder}")
+        own_shell = own_shell.replace(f"={folder}", f"={machine.root}{folder}")
     machine.type(steps)
 
     assert [call.split()[0] for call in machine.calls] == ["python3", "pip", "useradd", "systemctl", "systemctl"]
@@ -132,12 +133,14 @@ def test_a_fresh_machine_has_all_that_the_unit_needs_once_the_steps_are_done(mac
                                       for word in settings["ExecStart"].split())  # fmt: skip
     assert (command, option) == ("run", "--config")
     assert "in order" in machine.type(f"{program} config check --config {file}")
+    assert settings["StateDirectory"] in own_shell
+    assert "lag" in machine.type(own_shell)
     assert oct(Path(file).stat().st_mode & 0o777) == "0o640"
     assert oct(Path(file).parent.stat().st_mode & 0o777) == "0o750"
 
 
 def test_role_and_database_of_a_postgresql_of_ones_own_are_enough(fresh_cluster: Machine) -> None:
-    fresh_cluster.type(section(GUIDE, "Install with systemd")[1], answers=f"{PASSWORD}\n{PASSWORD}\n")
+    fresh_cluster.type(section(GUIDE, "Install with systemd")[2], answers=f"{PASSWORD}\n{PASSWORD}\n")
     assert "ran schema.sql" in fresh_cluster.type("hookledger migrate")
     assert fresh_cluster.type("hookledger rebuild")
 

@@ -288,6 +288,17 @@ async def test_the_listener_for_operations_is_shared_likewise(hookledger: Comman
         assert await daemon.stop() == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_address_on_which_somebody_listens_by_now_ends_the_start(hookledger: CommandLine, workers: str) -> None:
+    """It can be bound as long as nobody listens: here by ourselves, for the other listener."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    hookledger.environment["HOOKLEDGER_SERVER__OPS_LISTEN"] = f"localhost:{port}"
+    ended = hookledger("run", "--listen", f"127.0.0.1:{port}", "--workers", workers, code=1)
+    assert f"error: cannot listen on localhost:{port}: Address already in use" in ended.err
+    assert "ready" not in ended.out
+
+
 def test_what_keeps_a_daemon_from_starting_is_said_once(hookledger: CommandLine, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

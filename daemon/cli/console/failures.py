@@ -118,7 +118,7 @@ def _of_domain(error: BaseException) -> ExitReport:
         case StoreUnavailable():
             code = EXIT_UNAVAILABLE
         case WrongMasterKey():
-            code, hint = EXIT_CONFIG, "set signing.master_key to the key that sealed them last, or a list that has it"
+            code, hint = EXIT_CONFIG, error.hint
         case Invalid():
             messages = tuple(f"{p.field}: {p.message}" if p.field else p.message for p in error.problems)
             code = EXIT_USAGE

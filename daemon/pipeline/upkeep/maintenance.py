@@ -2,9 +2,9 @@
 
 The event store does the work (`eventstore.postgres.schema`, `eventstore.retention.retention`,
 `eventstore.queries.metrics.tally` and others); this module schedules and logs it. Partitions are made more often than
-necessary, since a clock that is put forward by more than a week would leave publishing without one. Each time the
-server is compared with the one at the start: another server with a restored dump may have taken its address, and ticks
-must not be made there. That ends the process.
+necessary, and at once after a step of the clock: one that is put forward by more than a week, as on a machine that was
+suspended for so long, leaves publishing without one. Each time the server is compared with the one at the start:
+another server with a restored dump may have taken its address, and ticks must not be made there. That ends the process.
 
 The metrics are added up by all processes: one that finds another at it does nothing. Metrics stay exact when the rollup
 is late; reading them only takes longer. A process that found nothing to add up, and records nothing, looks each minute.
@@ -43,13 +43,19 @@ class Maintenance:
         self._keep = keep
         self._pause_seconds = tunables.partition_seconds
         self._sweep_at = time.monotonic()
+        self._wakeup = Wakeup()
+
+    def hurry(self) -> None:
+        """Has it look at once, since the database's clock has stepped."""
+        self._wakeup.set()
 
     async def run_once(self) -> None:
+        self._wakeup.clear()
         await schema.check_cluster(self._database)
         await schema.maintain_partitions(self._database)
         if time.monotonic() >= self._sweep_at and await self._sweep():
             self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        await asyncio.sleep(self._pause_seconds)
+        await self._wakeup.wait(self._pause_seconds)
 
     async def _sweep(self) -> bool:
         """False if an open transaction kept a partition from being dropped; then the next run tries again."""

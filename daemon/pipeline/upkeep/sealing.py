@@ -57,20 +57,33 @@ class Sealing:
         self._clock = clock
         self._current_at = clock()
         self._unwritten: bytes | None = None
+        self._refused: str | None = None
+        self._not_anchored: str | None = None
 
     @property
     def age_seconds(self) -> float:
         """The age of the newest seal, or the time since all was sealed when this process last looked."""
         return self._clock() - self._current_at
 
+    @property
+    def fault(self) -> str | None:
+        """What kept this process from sealing, or from writing the newest head to the file, as a sentence."""
+        if self._refused is not None:
+            return f"nothing is sealed: {self._refused}"
+        if self._not_anchored is not None:
+            return f"signed heads are not written to seal.anchor_file: {self._not_anchored}"
+        return None
+
     async def run_once(self) -> None:
         every, sealed = self._settings.every, None
         try:
             sealed = await self._sealer.seal(every=every)
             if sealed is not None:
+                self._refused = None
                 await self._take(sealed)
         except SealRefused as error:
-            log.error("seal.refused", cause=str(error))  # noqa: TRY400 - its message says all
+            self._refused = str(error)
+            log.error("seal.refused", cause=self._refused)  # noqa: TRY400 - its message says all
         finally:
             if self._metrics.sets_shared_gauges:
                 self._metrics.seal_age.set(self.age_seconds)
@@ -91,9 +104,10 @@ class Sealing:
             try:
                 await asyncio.to_thread(anchor_file.append, self._settings.anchor_file, self._unwritten)
             except OSError as error:
-                log.error("seal.not_anchored", cause=str(error))  # noqa: TRY400 - the system's, with the file's name
+                self._not_anchored = f"{error.filename}: {error.strerror}"
+                log.error("seal.not_anchored", cause=self._not_anchored)  # noqa: TRY400 - the system's says all
             else:
-                self._unwritten = None
+                self._unwritten = self._not_anchored = None
 
 
 def _pause(sealed: Sealed | None, every: timedelta) -> timedelta:

@@ -59,14 +59,16 @@ class Upkeep:
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
+        maintenance = Maintenance(database, keep, tunables)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
+        self.clock_watch.on_step = maintenance.hurry
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
         self.metrics_rollup = MetricsRollup(database, tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
-            "maintenance": Maintenance(database, keep, tunables).run_once,
+            "maintenance": maintenance.run_once,
             "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,
@@ -74,10 +76,12 @@ class Upkeep:
             "loop lag": self.gauges.probe_once,
             "health watch": self.health_watch.run_once,
         }
+        self.sealing: Sealing | None = None
         if seals is not None:
             sealer = Sealer(database, keychain.seal_keys, seals.former_keys)
             on_sealed = None if operational_events is None else operational_events.sealed
-            self.loops["sealing"] = Sealing(sealer, seals, metrics, on_sealed=on_sealed).run_once
+            self.sealing = Sealing(sealer, seals, metrics, on_sealed=on_sealed)
+            self.loops["sealing"] = self.sealing.run_once
         if operational_events is not None:
             self.health_watch.on_turn = operational_events.turned
             self.loops["operational events"] = operational_events.run_once

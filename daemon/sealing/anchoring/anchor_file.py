@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def line_of(head: SignedHead, at: datetime) -> bytes:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Appends a line, and returns when it is on disk. Blocks, and raises OSError."""
+    """Appends a line, and returns when it is on disk. Blocks, and raises OSError with the path."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -32,9 +33,10 @@ def append(path: Path, line: bytes) -> None:
             line = b"\n" + line
         try:
             _write(descriptor, line)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
+        except OSError as error:
+            with suppress(OSError):  # what keeps it from being written is told
+                os.ftruncate(descriptor, size)
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 

@@ -138,16 +138,19 @@ async def serving(
     *,
     on_connections: Callable[[int], None] = _nobody,
 ) -> AsyncIterator[None]:
-    """Serves an application on the sockets of a listener, and closes them at the end.
+    """Serves an application on the sockets of a listener, and closes them at the end. Raises ListenFailed if another
+    program that had bound the address, too, listens there by now.
 
     `on_connections` is told by how many the number of open connections changed.
     """
     runner = OwnRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     runner.limits, runner.on_connections = limits, on_connections
     await runner.setup()
+    backlog = min(BACKLOG, limits.most)
     try:
         for each in listener.sockets:
-            await web.SockSite(runner, each, backlog=min(BACKLOG, limits.most)).start()
+            _listen(each, listener.address, backlog)
+            await web.SockSite(runner, each, backlog=backlog).start()
         yield
     finally:
         await runner.cleanup()
@@ -190,6 +193,17 @@ class OwnRunner(web.AppRunner):
         )
         own.places = Connections(self.limits, on_change=self.on_connections)
         return own
+
+
+def _listen(bound: socket.socket, address: ListenAddress, backlog: int) -> None:
+    """Two sockets may be bound to one address as long as neither listens. The loop's server does this too, but if it
+    fails there, nobody is told.
+    """
+    try:
+        bound.listen(backlog)
+    except OSError as error:
+        hint = f"{_REMEDIES.get(error.errno or 0, 'see why')}, or choose another address"
+        raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}", hint=hint) from error
 
 
 def _socket_addresses(address: ListenAddress) -> list[SocketAddress]:

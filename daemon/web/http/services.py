@@ -36,8 +36,8 @@ class Services:
     are evaluated at `filter_places`. `outages` is told of requests that PostgreSQL keeps from an answer. `tracing`
     takes spans, None if nobody traces. `tick_age_seconds` returns how long events have been waiting for a tick,
     `clock_skew_seconds` how far this machine's clock is ahead of the database's, `clock_step_seconds` how far that
-    stepped lately. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware
-    datetime in UTC.
+    stepped lately, `sealing_fault` what keeps this process from sealing. `readiness` returns the reasons why this
+    process is not ready, none if it is. `now` is an aware datetime in UTC.
     """
 
     config: Config
@@ -58,6 +58,7 @@ class Services:
     tick_age_seconds: Callable[[], float]
     clock_skew_seconds: Callable[[], float]
     clock_step_seconds: Callable[[], float]
+    sealing_fault: Callable[[], str | None]
     readiness: Callable[[], Awaitable[list[str]]]
     now: Callable[[], datetime]
 

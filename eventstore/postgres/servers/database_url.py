@@ -64,13 +64,15 @@ WRITE_URL = "write postgresql://user:password@host:port/name, special characters
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUrls:
     """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told;
-    `tls` the parameters that name files. With `is_verified` they have to prove who they are.
+    `tls` the parameters that name files. With `is_verified` they have to prove who they are. `names_user` says that
+    the role is named, or a service that may name it.
     """
 
     servers: tuple[str, ...]
     settings: dict[str, str]
     tls: dict[str, str]
     is_verified: bool
+    names_user: bool
 
 
 def parsed(url: str) -> ServerUrls:
@@ -101,7 +103,10 @@ def parsed(url: str) -> ServerUrls:
         raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
     tls = {name: value for name, value in kept if name in _OF_TLS}
-    return ServerUrls(servers=tuple(servers), settings=settings, tls=tls, is_verified=is_verified)
+    names_user = bool(user.partition(":")[0]) or not {"user", "service"}.isdisjoint(dict(kept))
+    return ServerUrls(
+        servers=tuple(servers), settings=settings, tls=tls, is_verified=is_verified, names_user=names_user
+    )
 
 
 def location(url: str) -> str:

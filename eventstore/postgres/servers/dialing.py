@@ -15,6 +15,7 @@ daemon starts; one that goes away later may be on its way to be renewed.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,7 @@ _ELSEWHERE = (
 )
 # Classes and codes of what a server says at the door that have a translation of their own.
 _KNOWN_REFUSALS = ("08", "28", "3D", "42501", "53", "57")
+TRANSACTION_TIMEOUT_SINCE = 17
 _POOLED = "a connection pooler stands between Hookledger and PostgreSQL"
 _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, and needs sessions of its own"
 
@@ -61,6 +63,7 @@ class Dialer:
 
     def __init__(self, url: str, *, where: str, settings: Mapping[str, str], seconds: float) -> None:
         address = parsed(url)
+        _check_user(address)
         _check_authorities(address)
         _check_files(address.tls)
         self._servers = list(address.servers)
@@ -124,12 +127,14 @@ class Dialer:
 
     async def _session(self, server: str) -> asyncpg.Connection:
         try:
-            return await asyncpg.connect(
+            connection = await asyncpg.connect(
                 server,
                 server_settings=self._settings,
                 timeout=self._seconds_each,
                 connection_class=KnowingConnection,
             )
+            await self._set_newer_settings(connection)
+            return connection
         except ssl.SSLCertVerificationError:  # which is a ValueError, too
             raise
         except ValueError as error:
@@ -153,6 +158,19 @@ class Dialer:
                 f"PostgreSQL at {self._where} begins no session: {error.args[0]}",
                 hint="correct that there, or what database.url asks for",
             ) from error
+
+    async def _set_newer_settings(self, connection: asyncpg.Connection) -> None:
+        """Those that PostgreSQL 15 does not know, so that a session could not begin with them. They cost a round trip.
+
+        A role or a server may end long transactions: then a migration, a sweep or an audit would never come to its end.
+        """
+        if connection.get_server_version().major < TRANSACTION_TIMEOUT_SINCE:
+            return
+        try:
+            await connection.execute("SET transaction_timeout = 0", timeout=self._seconds_each)
+        except BaseException:
+            connection.terminate()
+            raise
 
     def _of_files(self, error: Exception) -> StoreUnavailable | None:
         """What to say of an error if it is one of the URL's files that cannot be read; the driver does not name it."""
@@ -198,11 +216,31 @@ def is_standby(connection: Connection) -> bool:
 def _check_authorities(address: ServerUrls) -> None:
     """Raises MalformedUrl if a server is to prove who it is, and nothing says who may vouch for it."""
     found = address.tls.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
-    if address.is_verified and not found and not (Path.home() / ".postgresql" / "root.crt").exists():
+    if address.is_verified and not found and not _has_own_authorities():
         raise MalformedUrl(
             "database.url has the server verified, and names no file with the authorities that may sign",
             hint="name it, as in sslrootcert=/etc/ssl/certs/ca-certificates.crt",
         )
+
+
+def _has_own_authorities() -> bool:
+    try:
+        return (Path.home() / ".postgresql" / "root.crt").exists()
+    except (RuntimeError, OSError):  # the user id of a container has no name, and so no home; or it may not look there
+        return False
+
+
+def _check_user(address: ServerUrls) -> None:
+    """Raises MalformedUrl if nothing names the role: the driver takes that of the user then, who may have no name."""
+    if address.names_user or os.environ.get("PGUSER"):
+        return
+    try:
+        getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise MalformedUrl(
+            f"database.url names no role, and user id {os.getuid()} has no name",
+            hint="write postgresql://ROLE@host/name",
+        ) from error
 
 
 def _check_files(given: Mapping[str, str]) -> None:

@@ -409,6 +409,23 @@ async def test_that_nothing_was_ever_sealed_is_a_gap(database_url: str, sql: asy
         assert ["is not sealed" in gap for gap in report.gaps] == [True]
 
 
+async def test_a_process_that_refuses_to_seal_says_so_until_it_seals_again(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        sealing = Sealing(Sealer(it.database, VAULT.seal_keys), SealSettings(every=timedelta(0)), it.metrics)
+        for _ in range(2):
+            await it.route("http://127.0.0.1:9/")
+            await sealing.run_once()
+        await sql.execute("UPDATE hookledger.seal SET tick = tick + 1 WHERE n = 2")
+        await it.route("http://127.0.0.1:9/")
+        await sealing.run_once()
+        assert (sealing.fault or "").startswith("nothing is sealed: seal 2 is not what was written")
+        await sql.execute("UPDATE hookledger.seal SET tick = tick - 1 WHERE n = 2")
+        await sealing.run_once()
+        assert sealing.fault is None
+
+
 async def test_a_head_that_could_not_be_written_is_written_with_the_next_turn(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -418,8 +435,12 @@ async def test_a_head_that_could_not_be_written_is_written_with_the_next_turn(
         sealing = Sealing(Sealer(it.database, VAULT.seal_keys), settings, it.metrics)
         await it.route("http://127.0.0.1:9/")
         await sealing.run_once()
+        faults = [sealing.fault]
         folder.mkdir()
         await sealing.run_once()
+        faults.append(sealing.fault)
+        cause = f"{folder / 'anchors'}: No such file or directory"
+        assert faults == [f"signed heads are not written to seal.anchor_file: {cause}", None]
         (anchor,) = parse_anchors((folder / "anchors").read_text())
         assert anchor.size == 1
         assert (await audited(it.database, anchors=[anchor])).findings == []

@@ -152,6 +152,34 @@ async def test_without_a_database_only_what_is_remembered_opens(database_url: st
         await database.close()
 
 
+async def test_without_a_database_metrics_are_shown_to_whom_they_were_shown_before(database_url: str) -> None:
+    """Else a Prometheus would see no daemon, and nobody what it does about the outage."""
+    async with fault_proxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=2)
+        await database.open()
+        clock = Clock()
+        remembering = Tokens(database, clock=clock)
+        shown, ending = await token(database, "metrics"), await token(database, "metrics", expires="1h")
+        revoked, other, unseen = [await token(database, kind) for kind in ("metrics", "auditor", "metrics")]
+        await tokens.revoke(database, id_in(revoked))
+        for each in (shown, ending, revoked, other):
+            await remembering.verify(each)
+        proxy.cut()
+        clock.now += 600
+        assert isinstance(await remembering.verify(shown), Verified)
+        assert await remembering.verify(shown[:-64] + "0" * 64) is TokenRefusal.UNKNOWN
+        assert isinstance(await remembering.verify(ending), Verified)
+        assert await remembering.verify(revoked) is TokenRefusal.REVOKED
+        clock.now += 3600
+        for each in (ending, other, unseen):
+            with pytest.raises(StoreUnavailable):
+                await remembering.verify(each)
+        remembering.forget(id_in(shown))
+        with pytest.raises(StoreUnavailable):
+            await remembering.verify(shown)
+        await database.close()
+
+
 async def test_those_who_wait_for_a_database_that_is_silent_wait_together(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

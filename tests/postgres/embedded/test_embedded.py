@@ -17,8 +17,10 @@ import asyncpg
 import pytest
 
 from eventstore import embedded
+from eventstore.embedded import postmaster
 from eventstore.embedded import server as server_module
-from eventstore.postgres.errors import EmbeddedUnavailable
+from eventstore.embedded.paths import find_account
+from eventstore.postgres.errors import EmbeddedMisconfigured, EmbeddedUnavailable
 
 ROOT = Path(__file__).parents[3]
 ANOTHER_USER = """
@@ -251,6 +253,21 @@ def test_a_pid_file_that_names_another_process_does_not_prevent_the_start(data_d
         other.kill()
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 60, b"\xff\xfe 1\n", "\u0661\n".encode(), b"9" * 30, b"-1\n"])
+@pytest.mark.parametrize("name", ["postmaster.pid", ".s.PGSQL.5432.lock"])
+def test_a_lock_file_without_a_pid_does_not_prevent_the_start(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    """A server that is killed, or loses power, between making the file and writing it leaves one."""
+    monkeypatch.setattr(postmaster, "WRITE_SECONDS", 0.02)
+    owner = (data_dir / "postgres").stat()
+    left_over = data_dir / "postgres" / name
+    left_over.write_bytes(content)
+    os.chown(left_over, owner.st_uid, owner.st_gid)
+    embedded.start(data_dir).stop()
+    assert not left_over.exists()
+
+
 async def test_a_path_too_long_for_a_socket_gets_a_short_one() -> None:
     parent = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
     server = embedded.start(parent / ("long" * 30))
@@ -293,10 +310,44 @@ def test_a_cluster_of_somebody_else_is_refused(data_dir: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     os.chown(cluster, nobody.pw_uid, nobody.pw_gid)
     try:
-        with pytest.raises(EmbeddedUnavailable, match="belongs to nobody"):
+        with pytest.raises(EmbeddedUnavailable, match="belongs to nobody, and hookledger cannot use it") as caught:
             embedded.start(data_dir)
+        assert f"chown -R hookledger {cluster}" in caught.value.hint
     finally:
         os.chown(cluster, owner.st_uid, owner.st_gid)
+
+
+def test_a_cluster_that_others_may_read_is_refused_with_what_to_do(data_dir: Path) -> None:
+    cluster = data_dir / "postgres"
+    cluster.chmod(0o755)
+    try:
+        with pytest.raises(EmbeddedMisconfigured, match="may be read by other users") as caught:
+            embedded.start(data_dir)
+        assert f"chmod -R go= {cluster}" in caught.value.hint
+    finally:
+        cluster.chmod(0o700)
+
+
+def test_what_root_makes_in_the_data_directory_of_a_user_is_theirs_and_opens_it_to_nobody() -> None:
+    """Commands of an administrator share the directory with the daemon of the system user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    parent = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
+    data_dir = parent / "data"
+    data_dir.mkdir(mode=0o700)
+    account = find_account()
+    os.chown(data_dir, account.uid, account.gid)
+    try:
+        embedded.start(data_dir).stop()
+        assert {each.stat().st_uid for each in data_dir.iterdir()} == {account.uid}
+        assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+        command = [sys.executable, "-c", ANOTHER_USER, str(data_dir)]
+        done = subprocess.run(
+            command, check=False, cwd=ROOT, input="", text=True, capture_output=True, **account.credentials
+        )
+        assert done.returncode == 0, done.stderr
+    finally:
+        shutil.rmtree(parent)
 
 
 def test_a_data_dir_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

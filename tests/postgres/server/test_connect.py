@@ -593,6 +593,29 @@ async def test_no_default_of_the_database_changes_what_our_statements_mean(
     assert found.startswith(expected)
 
 
+# The administrator guards the server against long transactions and idle sessions; ours have limits of their own.
+TIMEOUTS_OF_OTHERS = {"transaction_timeout": "50ms", "idle_session_timeout": "50ms", "statement_timeout": "50ms"}
+
+
+@pytest.mark.parametrize("name", TIMEOUTS_OF_OTHERS)
+async def test_no_timeout_of_the_database_ends_our_sessions_and_transactions(
+    database_url: str, sql: asyncpg.Connection, name: str
+) -> None:
+    if await sql.fetchval("SELECT current_setting($1, true)", name) is None:
+        pytest.skip(f"this PostgreSQL has no {name}")
+    own = await sql.fetchval("SELECT quote_ident(current_database())")
+    await sql.execute(f"ALTER DATABASE {own} SET {name} = '{TIMEOUTS_OF_OTHERS[name]}'")
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    async with database.transaction() as connection:
+        await connection.execute("SELECT pg_sleep(0.1)")
+    await sql.execute("SELECT pg_sleep(0.1)")  # longer than a session might be idle
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") == connection.get_server_pid()
+        assert await connection.fetchval(f"SHOW {name}") in {"0", "1min"}
+    await database.close()
+
+
 async def test_rows_that_a_policy_would_hide_make_a_statement_fail(database: Database, sql: asyncpg.Connection) -> None:
     await sql.execute(
         "CREATE ROLE hookledger_test_bound; CREATE TABLE public.bound (a int); GRANT ALL ON public.bound TO PUBLIC; "

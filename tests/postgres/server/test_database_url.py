@@ -47,6 +47,34 @@ async def test_what_libpq_takes_and_changes_nothing_here_is_taken(database_url: 
     assert await answer(with_parameters(database_url, parameters), "SELECT 1") == 1
 
 
+def test_a_user_id_without_a_name_and_a_home_is_told_what_the_url_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number."""
+
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PGUSER", raising=False)
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    monkeypatch.setattr("getpass.getuser", no_name)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    with pytest.raises(MalformedUrl, match="names no role") as refusal:
+        dialer("postgresql://db.example/app")
+    assert "postgresql://ROLE@host/name" in refusal.value.hint
+    with pytest.raises(MalformedUrl, match="names no file with the authorities"):
+        dialer("postgresql://me@db.example/app?sslmode=verify-full")
+    for url in ("postgresql://me@db.example/app", "postgresql:///app?user=me", "postgresql:///app?service=mine"):
+        dialer(url)
+    monkeypatch.setenv("PGUSER", "me")
+    dialer("postgresql://db.example/app")
+
+
+def dialer(url: str) -> dialing.Dialer:
+    return dialing.Dialer(url, where="there", settings={}, seconds=1.0)
+
+
 async def test_a_setting_of_the_server_is_set_but_never_one_of_ours(database_url: str) -> None:
     url = with_parameters(database_url, "work_mem=7MB&timezone=Europe/Paris&application_name=a+b")
     assert await answer(url, "SHOW work_mem") == "7MB"

@@ -89,6 +89,25 @@ async def test_a_database_restored_into_another_cluster_is_refused(database: Dat
         await schema.check(database)
 
 
+@pytest.mark.parametrize("key", ["schema_version", "system_identifier"])
+async def test_a_restore_that_is_not_complete_is_told(database: Database, sql: asyncpg.Connection, key: str) -> None:
+    """pg_restore makes the tables before it fills them."""
+    await sql.execute("DELETE FROM hookledger.meta WHERE key = $1", key)
+    with pytest.raises(SchemaMismatch, match="its restore failed") as refusal:
+        await schema.check(database)
+    assert "restore it again" in refusal.value.hint
+    if key == "system_identifier":
+        with pytest.raises(SchemaMismatch, match="its restore failed"):
+            await lineage.begin(database)
+
+
+async def test_a_version_that_is_no_number_is_told(database: Database, sql: asyncpg.Connection) -> None:
+    await sql.execute("UPDATE hookledger.meta SET value = '6a' WHERE key = 'schema_version'")
+    for attempt in (schema.plan, schema.migrate, schema.check):
+        with pytest.raises(SchemaMismatch, match="does not say of which version it is"):
+            await attempt(database)
+
+
 async def test_a_database_that_is_not_in_utf8_is_refused(postgres_url: str) -> None:
     administrator = await asyncpg.connect(postgres_url)
     name = "hookledger_latin1"

@@ -186,6 +186,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         tick_age_seconds=0.0,
         clock_skew_seconds=0.0,
         clock_step_seconds=0.0,
+        sealing_fault=None,
     )
     hurried: list[None] = []
 
@@ -218,6 +219,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
         clock_step_seconds=lambda: pipeline.clock_step_seconds,
+        sealing_fault=lambda: pipeline.sealing_fault,
         readiness=lambda: daemon_app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
     )

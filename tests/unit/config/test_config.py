@@ -355,6 +355,8 @@ def test_a_file_of_authorities_that_has_no_certificate_is_refused(text: bytes, t
 def test_a_secret_given_twice_or_in_a_missing_file_is_refused() -> None:
     [twice] = problems(SERVER__ADMIN_TOKEN="a", SERVER__ADMIN_TOKEN_FILE="/dev/null")
     assert twice == "HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE: HOOKLEDGER_SERVER__ADMIN_TOKEN is set too; remove one of them"
+    [empty] = problems(DATABASE__URL_FILE="/dev/null")
+    assert empty.startswith("HOOKLEDGER_DATABASE__URL_FILE: /dev/null is empty; write the secret into it")
     [missing] = problems(DATABASE__URL_FILE="/nonexistent")
     assert missing.startswith("HOOKLEDGER_DATABASE__URL_FILE: /nonexistent: No such file")
 
@@ -459,6 +461,14 @@ def test_no_port_at_all_is_refused_since_nothing_could_be_sent(tmp_path: Path) -
     with pytest.raises(ConfigError) as caught:
         config.load(file, HOME)
     assert caught.value.problems == (f"{file}: egress.ports: must not be an empty list; leave the key out instead",)
+
+
+def test_one_address_for_all_is_said_by_leaving_the_other_out() -> None:
+    """Else the second of them would be taken, by ourselves."""
+    assert problems(SERVER__LISTEN="127.0.0.1:9090", SERVER__OPS_LISTEN="127.0.0.1:9090") == (
+        "HOOKLEDGER_SERVER__OPS_LISTEN: 127.0.0.1:9090 is server.listen, too; leave it out to have all on one address",
+    )
+    assert load(SERVER__LISTEN="127.0.0.1:0", SERVER__OPS_LISTEN="127.0.0.1:0").server.ops_listen is not None
 
 
 def test_dev_is_refused_beyond_loopback_even_with_a_token() -> None:

@@ -1,8 +1,10 @@
 """Secrets at rest: what opens, what does not, and the master key that several processes create at once."""
 
 import base64
+import errno
 import multiprocessing
 import os
+import pwd
 import stat
 import threading
 import time
@@ -235,8 +237,45 @@ def test_a_process_that_loses_the_race_to_create_the_file_reads_the_winners_key(
         path.write_text(base64.b64encode(OTHER).decode() + "\n")
         raise FileExistsError
 
-    monkeypatch.setattr("daemon.credentials.keys.os.open", lost)
+    monkeypatch.setattr("daemon.credentials.keys.os.link", lost)
     assert master_key_file(path) == OTHER
+    assert [each.name for each in tmp_path.iterdir()] == ["master.key"]
+
+
+def test_a_disk_that_is_full_leaves_no_file_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "master.key"
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("daemon.credentials.keys.os.fsync", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            master_key_file(path)
+        assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(master_key_file(path)) == 32
+
+
+def test_a_file_that_cannot_be_read_or_made_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "master.key").mkdir()
+    with pytest.raises(WrongMasterKey, match=r"master\.key cannot be read") as caught:
+        master_key_file(tmp_path / "master.key")
+    assert "the daemon's user may read" in caught.value.hint
+    (tmp_path / "file").touch()
+    with pytest.raises(WrongMasterKey, match=r"no master key can be made in .*master\.key") as caught:
+        master_key_file(tmp_path / "file" / "below" / "master.key")
+    assert "database.data_dir" in caught.value.hint
+
+
+def test_a_key_that_root_makes_in_a_directory_of_the_daemons_user_belongs_to_that_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    nobody = pwd.getpwnam("nobody")
+    os.chown(tmp_path, nobody.pw_uid, nobody.pw_gid)
+    master_key_file(tmp_path / "master.key")
+    made = (tmp_path / "master.key").stat()
+    assert (made.st_uid, stat.S_IMODE(made.st_mode)) == (nobody.pw_uid, 0o600)
 
 
 def _make(path: Path, start: float) -> bytes:

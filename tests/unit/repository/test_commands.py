@@ -38,7 +38,7 @@ NO_COMMANDS = {("hookledger", "…"), ("hookledger", "seal", "key")}
 # Who runs the commands in blocks: a test of this file parses what it names, test_documents.py runs the others.
 PARSED = {"docker", "kubectl", "pytest", "tests"}
 RUN = {
-    "createdb", "createuser", "curl", "hookledger", "install", "pg_dump", "pg_restore", "pip", "psql", "python3",
+    "createdb", "createuser", "curl", "export", "hookledger", "install", "pg_dump", "pg_restore", "pip", "psql", "python3",
     "systemctl", "useradd",
 }  # fmt: skip
 

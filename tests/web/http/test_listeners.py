@@ -64,3 +64,21 @@ async def test_before_and_after_it_is_served_a_socket_refuses() -> None:
         assert await answer.text() == "hello"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(place)
+
+
+async def test_a_socket_that_is_bound_where_another_one_listens_by_now_is_refused() -> None:
+    """Two daemons that are started at once bind the address both, and listen once they have read the route log."""
+    first = bind(ListenAddress(host="127.0.0.1", port=0))
+    second = bind(first.address)
+    async with serving(web.Application(), first):
+        with pytest.raises(ListenFailed, match=f"cannot listen on {first.address}: Address already in use") as refused:
+            async with serving(web.Application(), second):
+                pytest.fail("nobody would reach it")
+        assert refused.value.hint.startswith("stop what listens there")
+
+
+async def test_a_duplicate_of_a_socket_that_listens_is_served_as_well() -> None:
+    listener = bind(ListenAddress(host="127.0.0.1", port=0))
+    successor = listener.duplicate()
+    async with serving(web.Application(), listener), serving(web.Application(), successor):
+        socket.create_connection(("127.0.0.1", listener.address.port)).close()

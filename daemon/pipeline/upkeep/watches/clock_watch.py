@@ -35,7 +35,8 @@ LEAST_PART = 0.5
 
 class ClockWatch:
     """`run_once` looks, then waits, less if it is `told` that somebody has read the clock. `latest` is what was read
-    lately, so that nobody has to ask for it. `monotonic` returns seconds, `wall_clock` this machine's time, in UTC.
+    lately, so that nobody has to ask for it. `on_step` is called after each step. `monotonic` returns seconds,
+    `wall_clock` this machine's time, in UTC.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ClockWatch:
         self._look_seconds = tunables.clock_look_seconds
         self._skew_told_seconds = tunables.clock_step_seconds
         self._latest = latest
+        self.on_step: Callable[[], None] = lambda: None
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._wakeup = Wakeup()
@@ -112,6 +114,7 @@ class ClockWatch:
         self._step_seconds, self._stepped_at = step.total_seconds(), self._monotonic()
         self._metrics.clock_steps.inc()
         log.warning("clock.stepped", seconds=round(step.total_seconds(), 3), corrected=corrected)
+        self.on_step()
 
     def _compare(self, timed: TimedReading) -> None:
         half_way = timedelta(seconds=(timed.answered_at - timed.asked_at) / 2)

@@ -32,6 +32,7 @@ def of(found: InstallationStatus, services: Services) -> list[str]:
             clock_skew_seconds=services.clock_skew_seconds(),
             clock_step_seconds=services.clock_step_seconds(),
             outage=services.outages.warning,
+            sealing_fault=services.sealing_fault(),
             installed=program.installed_version(),
         )
     )
@@ -44,10 +45,11 @@ def warnings(
     clock_skew_seconds: float = 0.0,
     clock_step_seconds: float = 0.0,
     outage: str | None = None,
+    sealing_fault: str | None = None,
     installed: str = __version__,
 ) -> Iterator[str]:
-    """The sentences of `of`. The seconds and the outage are those of Services; `installed` is the version of the
-    files.
+    """The sentences of `of`. The seconds, the outage and the fault are those of Services; `installed` is the version
+    of the files.
     """
     yield from _of_versions(found, installed)
     if tick_age_seconds > TICK_SECONDS:
@@ -65,6 +67,8 @@ def warnings(
         if shard.lag_seconds > LAG_SECONDS and shard.owner is not None:
             yield f"{_shards([shard.shard])} is {shard.lag_seconds:.0f} s behind"
     yield from found.sources.faults
+    if sealing_fault is not None:
+        yield sealing_fault
     for process in found.processes:
         if not process.is_alive:
             yield f"process {process.pid} on {process.host} was last seen at {shapes.moment(process.seen_at)}"

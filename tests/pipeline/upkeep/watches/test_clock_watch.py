@@ -13,15 +13,19 @@ from structlog.testing import capture_logs
 
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
+from daemon.pipeline.upkeep.maintenance import Maintenance
 from daemon.pipeline.upkeep.watches.clock_watch import ClockWatch
 from daemon.telemetry.metrics import Metrics
+from eventstore import domain_events
 from eventstore.leases import lease
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog, recording, steady_time
 from eventstore.progress.recording import Flush
 from eventstore.progress.steady_time import ClockReading, TimedReading
+from eventstore.retention.retention import Keep
 from tests.support.postgres.server_clock import ServerClock, database_of_its_own, server_clock
-from tests.support.values.builders import retry
+from tests.support.values.builders import new_event, retry
 
 HOUR_SECONDS = 3600
 SHARD = 0
@@ -110,6 +114,27 @@ async def test_a_step_is_told_once_in_log_metric_and_status(clock: ServerClock, 
     assert abs(it.metrics.clock_skew._value.get() - HOUR_SECONDS) < 1
 
 
+async def test_after_a_step_of_weeks_there_is_a_partition_at_once(clock: ServerClock, moved: Database) -> None:
+    """As on a machine that was suspended: nobody could publish until the next time partitions are made."""
+    maintenance = Maintenance(moved, Keep(), Tunables(partition_seconds=3600.0))
+    it = Watcher(moved, "me")
+    it.watch.on_step = maintenance.hurry
+    await it.take(SHARD)
+    await it.look()
+    running = asyncio.create_task(_forever(maintenance))
+    try:
+        async with asyncio.timeout(60):
+            while not await _is_swept(moved):  # which comes after partitions
+                await asyncio.sleep(0.01)
+            clock.shift(30 * 24 * HOUR_SECONDS)
+            assert not await _is_published(moved)
+            await it.look()
+            while not await _is_published(moved):
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+
+
 async def test_several_processes_that_notice_the_same_step_correct_it_once(clock: ServerClock, moved: Database) -> None:
     watchers = [Watcher(moved, name) for name in ("first", "second", "third")]
     for shard, it in enumerate(watchers):
@@ -144,6 +169,23 @@ async def test_a_process_that_was_stopped_for_long_takes_no_step_for_the_databas
     assert stopped.clock.now() is not None
     await stopped.look()
     assert stopped.metrics.clock_steps._value.get() == 1, "it goes on from the database's clock"
+
+
+async def _forever(maintenance: Maintenance) -> None:
+    while True:
+        await maintenance.run_once()
+
+
+async def _is_swept(database: Database) -> bool:
+    async with database.connection() as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM hookledger.meta WHERE key = 'swept_at')"))
+
+
+async def _is_published(database: Database) -> bool:
+    try:
+        return await domain_events.publish(database, [new_event()]) == [True]
+    except StoreUnavailable:
+        return False
 
 
 async def _waits(database: Database) -> list[float]:

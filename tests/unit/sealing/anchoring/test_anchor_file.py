@@ -49,14 +49,20 @@ def test_after_a_line_that_a_crash_has_cut_the_next_begins_on_its_own(tmp_path: 
     assert sizes(path) == [1, 3]
 
 
+def test_a_device_without_space_is_named_with_what_keeps_it_from_being_written() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        anchor_file.append(Path("/dev/full"), line(1))
+
+
 def test_what_did_not_fit_on_the_disk_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "anchors"
     anchor_file.append(path, line(1))
     write = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:50]))
-        with pytest.raises(OSError, match="only a part"):
+        with pytest.raises(OSError, match="only a part") as caught:
             anchor_file.append(path, line(2))
+        assert caught.value.filename == str(path)
     assert sizes(path) == [1]
     anchor_file.append(path, line(3))
     assert sizes(path) == [1, 3]

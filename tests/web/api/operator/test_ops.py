@@ -207,6 +207,24 @@ async def test_without_the_database_a_process_is_alive_and_not_ready(app: App) -
     assert (await app.ask("GET", "/healthz")).status == 200
 
 
+async def test_a_database_that_is_being_restored_is_an_outage(app: App) -> None:
+    """Daemons should be stopped meanwhile. One that was forgotten ends soon, and says nothing wrong until then."""
+    async with app.database.connection() as connection:
+        await connection.execute("ALTER SCHEMA hookledger RENAME TO elsewhere")
+    try:
+        answer = await app.ask("GET", "/readyz")
+        healthy = await app.ask("GET", "/healthz")
+        published = await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "data": {}})
+        listed = await app.ask("GET", "/v1/tenants/acme/events")
+    finally:
+        async with app.database.connection() as connection:
+            await connection.execute("ALTER SCHEMA elsewhere RENAME TO hookledger")
+
+    expected = ["the database does not have the schema of this version"]
+    assert (answer.status, answer.json["reasons"]) == (503, expected)
+    assert (healthy.status, published.status, listed.status) == (200, 503, 503)
+
+
 async def test_every_promised_metric_is_there_without_names_of_customers(app: App) -> None:
     used(app.services.metrics)
     await app.ask("POST", "/v1/events", {"tenant": "canary", "type": "order.create", "data": {}})

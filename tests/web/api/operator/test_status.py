@@ -48,6 +48,12 @@ def test_clocks_that_step_or_disagree_are_told() -> None:
     ]
 
 
+async def test_what_keeps_a_process_from_sealing_is_told(database_url: str) -> None:
+    async with app(database_url) as opened:
+        opened.pipeline.sealing_fault = "nothing is sealed: because"
+        assert "nothing is sealed: because" in (await opened.ask("GET", "/v1/status")).json["warnings"]
+
+
 def test_a_healthy_installation_needs_nobody() -> None:
     assert noticed(status()) == []
     assert noticed(status(shards=(replace(SHARD, lag_seconds=9.9, parked=10**6),))) == []
