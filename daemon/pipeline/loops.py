@@ -47,7 +47,7 @@ class Outages:
         """A sentence without a full stop for each of these stages that has waited for longer."""
         now = time.monotonic()
         return [
-            f"the {name} has had no answer from the database for {now - since:.0f} s: {cause}"
+            f"stage {name} has had no answer from the database for {now - since:.0f} s: {cause}"
             for name, (since, cause) in self._waiting.items()
             if name in names and now - since > seconds
         ]

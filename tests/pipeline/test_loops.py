@@ -57,7 +57,7 @@ def test_a_stage_waits_from_its_first_failure_to_its_next_answer() -> None:
     outages.failed("ticker", "permission denied")
     assert outages.longer_than(5, ["ticker"]) == []
     assert outages.longer_than(0, ["ticker", "recorder"]) == [
-        "the ticker has had no answer from the database for 0 s: permission denied"
+        "stage ticker has had no answer from the database for 0 s: permission denied"
     ]
     outages.answered("ticker")
     assert outages.longer_than(0, ["ticker", "recorder"]) == []
@@ -103,7 +103,7 @@ async def test_a_stage_that_lost_a_right_is_named_until_it_has_it_again(
             assert it.pipeline.stage_faults == []
             await administrator_here.execute(f'REVOKE {right} FROM "{role}"')
             await it.publish()
-            await until(lambda: any(f"the {stage} has had no answer" in each for each in it.pipeline.stage_faults))
+            await until(lambda: any(f"stage {stage} has had no answer" in each for each in it.pipeline.stage_faults))
             assert all("permission denied for " in each for each in it.pipeline.stage_faults)
             await administrator_here.execute(f'GRANT {right} TO "{role}"')
             await until(lambda: it.pipeline.stage_faults == [])

@@ -177,7 +177,7 @@ async def test_a_process_whose_route_log_was_rewritten_is_alive_and_not_ready(ap
 
 
 async def test_a_process_is_not_ready_if_a_stage_gets_no_answer(app: App) -> None:
-    app.pipeline.stage_faults = ["the ticker has had no answer from the database for 12 s: permission denied"]
+    app.pipeline.stage_faults = ["stage ticker has had no answer from the database for 12 s: permission denied"]
 
     answer = await app.ask("GET", "/readyz")
 
