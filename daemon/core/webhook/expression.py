@@ -230,6 +230,8 @@ class _Interpreter(TreeInterpreter):
                 self._spend(len(argument) // PARTS_PER_STEP)  # its elements' types are checked in Python
             if child["type"] != "expref" or name not in _TAKE_A_REFERENCE:
                 self.pay(argument)
+        if name == "join":
+            self._pay_glue(arguments)
         result = _FUNCTIONS.call_function(name, arguments)
         return self.pay(result) if isinstance(result, PublishedNumber) else result  # `1e4999` + `1` has 5,000 digits
 
@@ -237,6 +239,15 @@ class _Interpreter(TreeInterpreter):
         """Spends the steps that reading all of the value costs, and returns the value."""
         self._spend(self._weigh(value)[0] // WEIGHT_PER_STEP)
         return value
+
+    def _pay_glue(self, arguments: list[_Value]) -> None:
+        """Spends what the text between the parts costs each time that it is repeated.
+
+        The only product among the functions: ten thousand times ten thousand characters are in two small arguments.
+        """
+        glue, parts = arguments
+        if isinstance(glue, str) and isinstance(parts, list):
+            self._spend(len(glue) * len(parts) // WEIGHT_PER_STEP)
 
     def _check_ordered(self, operator: str, operands: list[_Value]) -> None:
         """Refuses a text beside a number. A text beside anything else has no order: that is null, as JMESPath says."""
