@@ -1,9 +1,17 @@
-"""TLS to receivers: what their certificates and versions must be, and what failures are called."""
+"""TLS to receivers: what their certificates and versions must be, and what failures are called.
+
+The one thing to know: a handshake runs in the event loop, so what a receiver may choose in it has to be cheap.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import ssl
+import sys
+from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +21,9 @@ from daemon.core.delivery.tls_fault import fault_of
 MAX_HANDSHAKE_MESSAGES = 64
 """Messages of one connection. A handshake takes ten at most, and a server sends a few tickets."""
 _HANDSHAKE = 22
+_FINITE_FIELDS = ("kx-dhe", "kx-dhe-psk")
+_CURVES = "X25519:P-256:X448:P-521:P-384"
+_SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST of OpenSSL's ssl.h
 
 
 def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
@@ -35,10 +46,31 @@ def _context(extra_ca_file: Path | None, *_versions: object) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # most of its work is ours, and it costs no byte of the budget
     context.set_alpn_protocols(["http/1.1"])
+    _offer_no_finite_fields(context)
     _bound_handshake_messages(context)
     if extra_ca_file is not None:
         context.load_verify_locations(extra_ca_file)
     return context
+
+
+def _offer_no_finite_fields(context: ssl.SSLContext) -> None:
+    """Leaves Diffie-Hellman to elliptic curves, as browsers do. Over finite fields the receiver chooses how long it
+    takes: in TLS 1.2 a modulus of 10,000 bits, which took 0.9 s of the event loop for each connection; in TLS 1.3
+    ffdhe8192, which took 0.15 s and no valid certificate. Over curves a handshake takes one to three milliseconds.
+    """
+    context.set_ciphers(":".join(each["name"] for each in context.get_ciphers() if each["kea"] not in _FINITE_FIELDS))
+    if ssl.OPENSSL_VERSION_INFO[:2] >= (3, 5):
+        return  # of itself it offers ffdhe3072 at most: 4 ms
+    known: Any = context
+    with suppress(AttributeError):  # an OpenSSL without a symbol, or none of its own
+        if sys.version_info >= (3, 15):
+            known.set_groups(_CURVES)
+        elif platform.python_implementation() == "CPython":
+            # Until then Python can set one group only. The first member of its object is OpenSSL's context.
+            library = ctypes.CDLL(import_module("_ssl").__file__)
+            library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
+            openssl_context = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+            library.SSL_CTX_ctrl(openssl_context, _SET_GROUPS_LIST, 0, _CURVES.encode())
 
 
 def _bound_handshake_messages(context: ssl.SSLContext) -> None:
