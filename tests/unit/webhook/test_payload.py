@@ -421,6 +421,26 @@ def test_beyond_an_allowance_nothing_is_decided() -> None:
         )
 
 
+@pytest.mark.parametrize("fields", [None, ("a",)])
+def test_beyond_an_allowance_no_snapshot_is_cut(fields: tuple[str, ...] | None) -> None:
+    cut = PayloadOptions(snapshot=(("e", fields),))
+    large = replace(EVENT, snapshot=b'{"e":[%s]}' % b",".join([b'{"a":1}'] * 1000))
+    body = render(large, cut, max_bytes=1)
+    allowance = StepAllowance(steps=0, document_bytes=len(large.snapshot or b"") - 1)
+    with pytest.raises(TooHeavy):
+        render(large, cut, max_bytes=1, allowance=allowance)
+    assert render(large, PLAIN, max_bytes=1, allowance=allowance)
+    allowance.document_bytes += 1
+    assert render(large, cut, max_bytes=1, allowance=allowance) == body
+
+
+def test_a_snapshot_that_has_no_room_elsewhere_is_cut_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.core.webhook.payload.MAX_CUT_APART_BYTES", 5)
+    large = replace(EVENT, snapshot=b'{"e":{"a":1}}')
+    allowance = StepAllowance(steps=0, document_bytes=1)
+    assert render(large, PayloadOptions(snapshot=(("e", None),)), max_bytes=1, allowance=allowance)
+
+
 @pytest.mark.parametrize("allowance", [None, StepAllowance(steps=1, document_bytes=1)])
 def test_an_event_that_is_too_large_for_expressions_is_not_parsed(allowance: StepAllowance | None) -> None:
     bare = replace(EVENT, context=None, snapshot=None)
