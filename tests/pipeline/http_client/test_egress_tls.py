@@ -12,7 +12,7 @@ import pytest
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.pipeline.http_client.egress_guard import Shortage
-from daemon.pipeline.http_client.tls import MAX_HANDSHAKE_MESSAGES
+from daemon.pipeline.http_client.tls import MAX_HANDSHAKE_MESSAGES, MAX_RECORDS
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
 from tests.support.receivers import hostile
@@ -115,6 +115,31 @@ async def test_a_connection_that_is_kept_is_not_taken_for_such_a_receiver(author
         secured.on_flood()  # while no answer is awaited
         await until(lambda: not sending._pool.open_connections, seconds=5)  # idle ones are closed after 15
         assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
+
+
+async def test_an_answer_in_thousands_of_records_is_not_read_to_its_end(authority: Issued, tmp_path: Path) -> None:
+    length = MAX_RECORDS // 2
+
+    async def in_crumbs(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
+            for _ in range(length):
+                await peer.write(b"x")
+
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(in_crumbs, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=tmp_path / "ca.pem") as sending,
+    ):
+        url = receiver.url(scheme="https", host="hooks.shop.com")
+        for _ in range(4):  # each answer has its own count
+            assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
+        assert receiver.connections == 1
+        length = 2 * MAX_RECORDS
+        assert status_or_error(await sending.send(url, LINES, BODY)) == "response_too_large"
+        assert sending._pool.open_connections == 0
 
 
 async def test_an_expired_certificate_is_a_tls_error_that_says_so(authority: Issued, tmp_path: Path) -> None:
