@@ -22,7 +22,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
@@ -50,6 +49,9 @@ FILTER_STEPS = 5_000
 FILTER_BYTES_PER_STEP = 8
 TRANSFORM_STEPS = 20_000
 TRANSFORM_BYTES_PER_STEP = 4
+
+# The parts of the trees of all expressions that are kept compiled: 40 MB at most. A usual filter has fifty.
+MAX_KEPT_PARTS = 500_000
 
 # Processing this much weight in C takes about as long as one step.
 WEIGHT_PER_STEP = 16
@@ -157,8 +159,32 @@ def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowan
     return result
 
 
-@lru_cache(maxsize=4096)
-def _compiled(expression: str) -> ParsedResult:
+class _Compiled:
+    """The expressions that were used last, compiled. One of 4 KiB may be a tree of 1.5 MB, and a merchant may have any
+    number of them tried out: so they are bounded by the parts of their trees together.
+    """
+
+    def __init__(self) -> None:
+        self._trees: dict[str, tuple[ParsedResult, int]] = {}  # the longest unused first
+        self._parts = 0
+
+    def __call__(self, expression: str) -> ParsedResult:
+        """The tree of an expression. Raises ExpressionError."""
+        known = self._trees.pop(expression, None)
+        if known is None:
+            tree = _compile(expression)
+            known = tree, _measure(tree.parsed)[1]
+            self._parts += known[1]
+            while self._trees and self._parts > MAX_KEPT_PARTS:
+                self._parts -= self._trees.pop(next(iter(self._trees)))[1]
+        self._trees[expression] = known
+        return known[0]
+
+
+_compiled = _Compiled()
+
+
+def _compile(expression: str) -> ParsedResult:
     try:
         size_bytes = len(expression.encode())
     except UnicodeEncodeError as error:
@@ -173,7 +199,7 @@ def _compiled(expression: str) -> ParsedResult:
         raise ExpressionError(_TOO_DEEP) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ExpressionError(f"is no JMESPath expression: {_reason(error)}") from error
-    if _depth(tree.parsed) > MAX_TREE_DEPTH:
+    if _measure(tree.parsed)[0] > MAX_TREE_DEPTH:
         raise ExpressionError(_TOO_DEEP)
     if (misuse := _misuse(tree.parsed)) is not None:
         raise ExpressionError(misuse)
@@ -308,14 +334,15 @@ def _brackets(expression: str) -> int:
     return deepest
 
 
-def _depth(tree: _Node) -> int:
-    """The nesting depth of lists and objects in a syntax tree, its literals included."""
-    depth, level = -1, [tree]
+def _measure(tree: _Node) -> tuple[int, int]:
+    """The nesting depth of lists and objects in a syntax tree, its literals included, and how many parts it has."""
+    depth, parts, level = -1, 0, [tree]
     while level:
         depth += 1
+        parts += len(level)
         inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
-        level = [part for parts in inner for part in parts]
-    return depth
+        level = [part for whole in inner for part in whole]
+    return depth, parts
 
 
 def _misuse(tree: _Node) -> str | None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from daemon.core.webhook import dialect, json_values
 from daemon.core.webhook.expression import (
     MAX_EXPRESSION_BYTES,
+    MAX_KEPT_PARTS,
     ExpressionError,
     OverBudget,
     StepAllowance,
@@ -163,19 +164,37 @@ def test_calls_that_may_go_well_are_not_refused(expression: str) -> None:
     assert problem(expression) is None
 
 
-def test_an_expression_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, compile_ = [], dialect.compiled
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which expressions are compiled from now on."""
+    texts, compile_ = [], dialect.compiled
 
     def counted(text: str) -> Any:
-        compiled.append(text)
+        texts.append(text)
         return compile_(text)
 
     monkeypatch.setattr(dialect, "compiled", counted)
+    return texts
+
+
+def test_an_expression_is_compiled_once(compiled: list[str]) -> None:
     text = "a.b.c || 'compiled by no other test'"
     assert problem(text) is None
     for _ in range(3):
         of(text)
     assert compiled == [text]
+
+
+def test_as_many_expressions_stay_compiled_as_their_trees_have_room(compiled: list[str]) -> None:
+    used, *others = [f"[{'*,' * 1000}k{number}]" for number in range(3 * MAX_KEPT_PARTS // 9000)]
+    for other in others:
+        of(used)
+        of(other)
+    assert sorted(compiled) == sorted([used, *others])
+    of(others[-1])
+    assert len(compiled) == len(others) + 1
+    of(others[0])  # has gone
+    assert compiled[-1] == others[0]
 
 
 @pytest.mark.parametrize(
