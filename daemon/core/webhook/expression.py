@@ -50,6 +50,9 @@ FILTER_BYTES_PER_STEP = 8
 TRANSFORM_STEPS = 20_000
 TRANSFORM_BYTES_PER_STEP = 4
 
+# To compile so much of an expression takes up to three times as long as one step.
+COMPILED_BYTES_PER_STEP = 3
+
 # The parts of the trees of all expressions that are kept compiled: 40 MB at most. A usual filter has fifty.
 MAX_KEPT_PARTS = 500_000
 
@@ -100,6 +103,13 @@ class StepAllowance:
         if size_bytes > self.document_bytes:
             raise TooHeavy
 
+    def pay_compiling(self, expression: str) -> None:
+        """Takes the steps that it costs to compile an expression. Raises TooHeavy if there are not so many."""
+        self.steps -= len(expression) // COMPILED_BYTES_PER_STEP
+        if self.steps < 0:
+            self.steps = 0
+            raise TooHeavy
+
 
 def filter_steps(size_bytes: int) -> int:
     """The budget of a filter for an event whose text has `size_bytes` bytes."""
@@ -120,10 +130,13 @@ def problem(expression: str) -> str | None:
     return None
 
 
-def only_picks(expression: str) -> bool:
-    """True if the result will be a part of the value, as of `data.object`. False for what is no expression."""
+def only_picks(expression: str, *, allowance: StepAllowance | None = None) -> bool:
+    """True if the result will be a part of the value, as of `data.object`. False for what is no expression.
+
+    With an allowance raises TooHeavy if compiling takes more.
+    """
     try:
-        kind = _compiled(expression).parsed["type"]
+        kind = _compiled(expression, allowance).parsed["type"]
     except ExpressionError:
         return False
     return kind in {"current", "field", "subexpression"}
@@ -135,7 +148,7 @@ def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowan
     The weight of the result is at most `WEIGHT_PER_STEP` times the budget. With an allowance, whose steps are taken
     from it, raises TooHeavy if it is used up before the budget is.
     """
-    tree = _compiled(expression)
+    tree = _compiled(expression, allowance)
     available = steps if allowance is None else min(steps, allowance.steps)
     interpreter = _Interpreter(steps=available)
     try:
@@ -168,10 +181,12 @@ class _Compiled:
         self._trees: dict[str, tuple[ParsedResult, int]] = {}  # the longest unused first
         self._parts = 0
 
-    def __call__(self, expression: str) -> ParsedResult:
-        """The tree of an expression. Raises ExpressionError."""
+    def __call__(self, expression: str, allowance: StepAllowance | None = None) -> ParsedResult:
+        """The tree of an expression. Raises ExpressionError, and TooHeavy if compiling takes more than an allowance."""
         known = self._trees.pop(expression, None)
         if known is None:
+            if allowance is not None:
+                allowance.pay_compiling(expression)
             tree = _compile(expression)
             known = tree, _measure(tree.parsed)[1]
             self._parts += known[1]

@@ -190,7 +190,7 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
 def _transformed(body: bytes, transform: str, *, allowance: StepAllowance | None) -> Json:
     """The result of a transform; what it picks of the body knows its text."""
     steps = expression.transform_steps(len(body))
-    if not expression.only_picks(transform):
+    if not expression.only_picks(transform, allowance=allowance):
         values = _parsed(json_values.read, body, allowance)
         result = _evaluated(transform, values, steps=steps, allowance=allowance)
         if not json_values.needs_document(result, values, body.decode()):

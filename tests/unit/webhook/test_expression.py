@@ -22,6 +22,7 @@ from daemon.core.webhook.expression import (
     TooHeavy,
     evaluate,
     filter_steps,
+    only_picks,
     problem,
     transform_steps,
 )
@@ -374,6 +375,26 @@ def test_a_large_event_of_the_usual_kind_can_be_given_new_names_and_filtered() -
     assert of("length(items[?quantity >= `1500`])", items) == 1_500
     assert of("sum(items[*].quantity)", items) == sum(range(3_000))
     assert of("contains(items[*].sku, 'A-7')", items) is True
+
+
+def test_what_is_not_compiled_yet_is_compiled_within_an_allowance(compiled: list[str]) -> None:
+    text = "id || [" + "*, " * 1000 + "'allowed']"
+    for function in (evaluate_within, only_picks):
+        poor = StepAllowance(steps=len(text) // 4, document_bytes=1000)
+        with pytest.raises(TooHeavy):
+            function(text, allowance=poor)
+        assert poor.steps == 0
+    assert not compiled
+    rich = StepAllowance(steps=len(text), document_bytes=1000)
+    assert evaluate_within(text, allowance=rich) == "evt_1"
+    left, rich.steps = rich.steps, 10
+    assert len(text) // 2 < left < len(text)
+    assert evaluate_within(text, allowance=rich) == "evt_1"
+    assert compiled == [text]
+
+
+def evaluate_within(text: str, *, allowance: StepAllowance) -> Json:
+    return evaluate(text, {"id": "evt_1"}, steps=1000, allowance=allowance)
 
 
 @settings(max_examples=150)
