@@ -9,7 +9,6 @@ import ctypes
 import platform
 import ssl
 import sys
-from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -20,13 +19,16 @@ from daemon.core.delivery.tls_fault import fault_of
 
 MAX_HANDSHAKE_MESSAGES = 64
 """Messages of one connection. A handshake takes ten at most, and a server sends a few tickets."""
+MAX_CERTIFICATE_BYTES = 32 * 1024
+"""A chain with its leaf; most have 3 to 6 KiB. OpenSSL takes 100 KiB: 250 certificates, which take 47 ms to read."""
 MAX_RECORDS = 2048
 """Records of one answer. Each takes a microsecond and a half, and may carry a single byte."""
 _HANDSHAKE = 22
 _RECORD_HEAD = 256  # SSL3_RT_HEADER: what OpenSSL tells before each record
 _FINITE_FIELDS = ("kx-dhe", "kx-dhe-psk")
 _CURVES = "X25519:P-256:X448:P-521:P-384"
-_SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST of OpenSSL's ssl.h
+# As OpenSSL's ssl.h has SSL_CTRL_SET_GROUPS_LIST and SSL_CTRL_SET_MAX_CERT_LIST.
+_SET_GROUPS_LIST, _SET_MAX_CERTIFICATES = 92, 51
 
 
 def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
@@ -50,6 +52,7 @@ def _context(extra_ca_file: Path | None, *_versions: object) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION  # most of its work is ours, and it costs no byte of the budget
     context.set_alpn_protocols(["http/1.1"])
     _offer_no_finite_fields(context)
+    _control(context, _SET_MAX_CERTIFICATES, MAX_CERTIFICATE_BYTES, None)
     _count_what_comes(context)
     if extra_ca_file is not None:
         context.load_verify_locations(extra_ca_file)
@@ -64,16 +67,24 @@ def _offer_no_finite_fields(context: ssl.SSLContext) -> None:
     context.set_ciphers(":".join(each["name"] for each in context.get_ciphers() if each["kea"] not in _FINITE_FIELDS))
     if ssl.OPENSSL_VERSION_INFO[:2] >= (3, 5):
         return  # of itself it offers ffdhe3072 at most: 4 ms
-    known: Any = context
-    with suppress(AttributeError):  # an OpenSSL without a symbol, or none of its own
-        if sys.version_info >= (3, 15):
-            known.set_groups(_CURVES)
-        elif platform.python_implementation() == "CPython":
-            # Until then Python can set one group only. The first member of its object is OpenSSL's context.
-            library = ctypes.CDLL(import_module("_ssl").__file__)
-            library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
-            openssl_context = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
-            library.SSL_CTX_ctrl(openssl_context, _SET_GROUPS_LIST, 0, _CURVES.encode())
+    if sys.version_info >= (3, 15):
+        context.set_groups(_CURVES)
+    else:
+        _control(context, _SET_GROUPS_LIST, 0, _CURVES.encode())  # until then Python can set one group only
+
+
+def _control(context: ssl.SSLContext, command: int, number: int, text: bytes | None) -> None:
+    """Tells OpenSSL what Python has no function for, where the interpreter uses a library of OpenSSL.
+
+    The first member of CPython's object is OpenSSL's context.
+    """
+    file = getattr(import_module("_ssl"), "__file__", None)
+    if file is None or platform.python_implementation() != "CPython":
+        return
+    control = getattr(ctypes.CDLL(file), "SSL_CTX_ctrl", None)
+    if control is not None:
+        control.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
+        control(ctypes.c_void_p.from_address(id(context) + object.__basicsize__), command, number, text)
 
 
 def _count_what_comes(context: ssl.SSLContext) -> None:
