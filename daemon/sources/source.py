@@ -167,8 +167,18 @@ class Source:
             await self._report.failed(self._client.unreachable())
         elif partitions.aside:
             await self._report.failed(next(each.fault for each in partitions.aside.values()))
+        else:
+            await self._compare_topics(consumer)
+
+    async def _compare_topics(self, consumer: MessageConsumer) -> None:
+        """Begins a new session if a topic has come that was missing, or one has gone, even if it is there again: the
+        library says nothing of that, and looks for it every five minutes.
+        """
+        topics = set(self._section.topics) - self._missing
+        if not all(map(consumer.partitions_for_topic, topics)):
+            self._is_stale = True
         elif self._missing:
-            self._is_stale = bool(self._missing.intersection(await self._topics_there(consumer)))
+            self._is_stale = not self._missing.isdisjoint(await self._topics_there(consumer))
         else:
             await self._report.connected(None)
 
