@@ -190,14 +190,15 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
 def _transformed(body: bytes, transform: str, *, allowance: StepAllowance | None) -> Json:
     """The result of a transform; what it picks of the body knows its text."""
     steps = expression.transform_steps(len(body))
+    unpaid = allowance
     if not expression.only_picks(transform, allowance=allowance):
         values = _parsed(json_values.read, body, allowance)
         result = _evaluated(transform, values, steps=steps, allowance=allowance)
         if not json_values.needs_document(result, values, body.decode()):
             return result
-        allowance = None  # it has paid for this already
+        unpaid = None
     document = _parsed(json_values.document, body, allowance)
-    return _evaluated(transform, document, steps=steps, allowance=allowance)
+    return _evaluated(transform, document, steps=steps, allowance=unpaid)
 
 
 def _written(result: Json, *, max_bytes: int) -> bytes:
@@ -216,7 +217,7 @@ def _parsed(parse: Callable[[str], Json], body: bytes, allowance: StepAllowance 
     if len(body) > MAX_DOCUMENT_BYTES:
         raise RenderError(_TOO_LARGE, is_over_budget=True)
     if allowance is not None:
-        allowance.check_document(len(body))
+        allowance.check_document(len(body) * (json_values.DOCUMENT_READS if parse is json_values.document else 1))
     try:
         return parse(body.decode())
     except (ValueError, RecursionError) as error:
