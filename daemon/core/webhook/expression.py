@@ -28,7 +28,7 @@ from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
 
-from daemon.core.webhook import dialect
+from daemon.core.webhook import dialect, json_values
 from daemon.core.webhook.json_values import Json, PublishedNumber
 
 MAX_EXPRESSION_BYTES = 4096
@@ -67,6 +67,7 @@ _FUNCTIONS = dialect.DecimalFunctions()
 _ERROR_PREFIX = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
 _ORDERS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_EQUALITIES = {"eq": True, "ne": False}
 _ZERO_STEP = "slice step cannot be zero"
 _UNFIT = "a function or an operator cannot work with the values of this event"
 _TOO_DEEP = "is nested too deeply"
@@ -252,6 +253,8 @@ class _Interpreter(TreeInterpreter):
 
     def visit_comparator(self, node: _Node, value: _Value) -> _Value:
         operands = [self.pay(self.visit(child, value)) for child in node["children"]]
+        if node["value"] in _EQUALITIES:
+            return json_values.equal(*operands) is _EQUALITIES[node["value"]]
         if node["value"] in _ORDERS and sum(isinstance(each, str) for each in operands) == 1:
             self._check_ordered(node["value"], operands)
         return super().visit_comparator(_applied(node, operands), value)

@@ -183,6 +183,22 @@ def _containers(value: Json) -> Iterator[list[Json] | dict[str, Json]]:
             left += [part for part in parts if isinstance(part, (list, dict))]
 
 
+def equal(one: Json, other: Json) -> bool:
+    """Whether two values are the same in JSON, where true is not 1, within lists and objects too."""
+    return one == other and not _mixes(one, other)
+
+
+def _mixes(one: Json, other: Json) -> bool:
+    """Whether two values that Python calls equal have true or false where the other has a number."""
+    if one is other:
+        return False
+    if isinstance(one, list) and isinstance(other, list):
+        return any(map(_mixes, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(_mixes(part, other[key]) for key, part in one.items())
+    return isinstance(one, bool) is not isinstance(other, bool)
+
+
 def written(value: Json, *, max_characters: int) -> str:
     """A value as JSON; lists and objects of a document are written as they were published.
 

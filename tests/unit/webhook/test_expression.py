@@ -6,11 +6,14 @@ import re
 import time
 import tracemalloc
 from typing import Any
+from unittest import mock
 
 import jmespath
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from jmespath.functions import Functions, signature
+from jmespath.visitor import TreeInterpreter
 
 from daemon.core.webhook import dialect, json_values
 from daemon.core.webhook.expression import (
@@ -84,6 +87,49 @@ any_values = st.recursive(
 )
 
 
+def told_apart(value: Any) -> Any:
+    """A value of which Python takes no other one for equal that JSON does not."""
+    if isinstance(value, dict):
+        return {key: told_apart(part) for key, part in value.items()}
+    return [*map(told_apart, value)] if isinstance(value, list) else (isinstance(value, bool), value)
+
+
+SAME_IN_JSON = {
+    "eq": lambda one, other: told_apart(one) == told_apart(other),
+    "ne": lambda one, other: told_apart(one) != told_apart(other),
+}
+
+
+class FunctionsOfJson(Functions):
+    """Those of jmespath, which takes true for 1 within lists and objects."""
+
+    @signature({"types": ["array", "string"]}, {"types": []})
+    def _func_contains(self, subject: Any, search: Any) -> bool:
+        return search in subject if isinstance(subject, str) else told_apart(search) in map(told_apart, subject)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value", "is_true"),
+    [
+        ("contains(@, `true`)", [1, 1.0], False),
+        ("contains(@, `0`)", [False, ""], False),
+        ("contains(@, `1.0`)", [True, 1], True),
+        ("contains(@, `[true]`)", [[1], [True]], True),
+        ("contains(@, `[true]`)", [[1]], False),
+        ("contains(@, 'a')", ["b", "a"], True),
+        ("contains(@, 'a')", "ab", True),
+        ("contains(@, `null`)", [None], True),
+        ("[0] == [1]", [[1], [True]], False),
+        ("[0] != [1]", [{"a": [0]}, {"a": [False]}], True),
+        ("[0] == [1]", [{"a": [False], "b": 1}, {"b": 1.0, "a": [False]}], True),
+        ("[0] == `true`", [1], False),
+        ("@ == `1.0`", 1, True),
+    ],
+)
+def test_true_is_not_one_and_false_is_not_zero(expression: str, value: object, is_true: bool) -> None:
+    assert of(expression, value) is is_true
+
+
 @settings(max_examples=150)
 @given(well_formed, any_values)
 def test_a_result_is_the_one_of_jmespath(expression: str, value: object) -> None:
@@ -93,7 +139,8 @@ def test_a_result_is_the_one_of_jmespath(expression: str, value: object) -> None
     except ExpressionError:
         return
     try:
-        expected = jmespath.search(expression, value)
+        with mock.patch.dict(TreeInterpreter.COMPARATOR_FUNC, SAME_IN_JSON):
+            expected = jmespath.search(expression, value, jmespath.Options(custom_functions=FunctionsOfJson()))
     except (ArithmeticError, ValueError):
         return  # Python's floats end where decimals do not
     if "'nan'" in expression or "'inf'" in expression or "1e999" in expression:
