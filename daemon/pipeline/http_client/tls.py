@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import ssl
-import sys
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -67,10 +67,12 @@ def _offer_no_finite_fields(context: ssl.SSLContext) -> None:
     context.set_ciphers(":".join(each["name"] for each in context.get_ciphers() if each["kea"] not in _FINITE_FIELDS))
     if ssl.OPENSSL_VERSION_INFO[:2] >= (3, 5):
         return  # of itself it offers ffdhe3072 at most: 4 ms
-    if sys.version_info >= (3, 15):
-        context.set_groups(_CURVES)
-    else:
-        _control(context, _SET_GROUPS_LIST, 0, _CURVES.encode())  # until then Python can set one group only
+    set_groups = getattr(context, "set_groups", None)  # older ones of Python can set one group only
+    if set_groups is None:
+        _control(context, _SET_GROUPS_LIST, 0, _CURVES.encode())
+        return
+    with suppress(ssl.SSLError):  # a library that does not know one of the curves
+        set_groups(_CURVES)
 
 
 def _control(context: ssl.SSLContext, command: int, number: int, text: bytes | None) -> None:
