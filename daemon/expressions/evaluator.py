@@ -1,11 +1,11 @@
 """The daemon's side of the evaluation process: jobs wait here, tenants take turns, and the process is kept alive.
 
 The one thing to know: the result of a job does not depend on the process, so a job whose process died, or answered
-something that is no answer, is given to the next one. Nothing else is ever done about a death: the caller
-waits a little longer. Only a message of a source, which may be far larger than an event, is refused after some
-deaths: it decides nothing, and is kept. The process is started for the first job and ended when there was none for a
-while. One that says that it is of another version than this daemon (daemon.runtime.program) has taken no job: all of
-them wait until the daemon is restarted.
+something that is no answer, is given to the next one, after the jobs that wait: one that takes each process with it
+holds up no other. Nothing else is ever done about a death: the caller waits a little longer. Only a message of a
+source, which may be far larger than an event, is refused after some deaths: it decides nothing, and is kept. The
+process is started for the first job and ended when there was none for a while. One that says that it is of another
+version than this daemon (daemon.runtime.program) has taken no job: all of them wait until the daemon is restarted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,7 +68,16 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"
 _UNFINISHED = "the evaluation did not end: it took too long or too much memory, or was killed"
 
 _Reply = TypeVar("_Reply", FilterReply, RenderReply, MapReply, SearchReply)
-_QueuedJob = tuple[EvaluationJob, asyncio.Future[EvaluationReply]]
+
+
+@dataclass(slots=True)
+class _QueuedJob:
+    """A job, who waits for its reply, and how many processes died of it."""
+
+    tenant: str
+    job: EvaluationJob
+    waiter: asyncio.Future[EvaluationReply]
+    deaths: int = 0
 
 
 class Evaluator:
@@ -116,37 +126,35 @@ class Evaluator:
         return reply.text
 
     async def run_once(self) -> None:
-        """Gives the next tenant in turn the answer to its oldest job, or ends a process that has nothing to do."""
+        """Gives the next tenant in turn the answer to its oldest job, or ends a process that has nothing to do.
+
+        A job that gets none waits for its next turn.
+        """
         try:
             self._news.clear()
             while (queued := self._next()) is None:
                 await self._wait_for_news()
                 self._news.clear()
-            job, waiter = queued
-            deaths = 0
-            while not waiter.done():
-                reply = await self._try(job)
-                if reply is None and self._is_other_version:
-                    await asyncio.sleep(OTHER_VERSION_PAUSE_SECONDS)
-                elif reply is None:
-                    deaths += 1
-                    if isinstance(job, MapJob) and deaths == MESSAGE_ATTEMPTS:
-                        reply = MapReply(text=None, field="", reason=_UNFINISHED, seconds=0.0)
-                    else:
-                        await asyncio.sleep(PAUSE_SECONDS)
-                if reply is not None and not waiter.done():
-                    waiter.set_result(reply)
+            reply = await self._try(queued.job)
+            if reply is None and self._is_other_version:
+                await asyncio.sleep(OTHER_VERSION_PAUSE_SECONDS)
+            elif reply is None:
+                queued.deaths += 1
+                if isinstance(queued.job, MapJob) and queued.deaths == MESSAGE_ATTEMPTS:
+                    reply = MapReply(text=None, field="", reason=_UNFINISHED, seconds=0.0)
+                else:
+                    await asyncio.sleep(PAUSE_SECONDS)
+            if reply is None:
+                self._line_up(queued)
+            elif not queued.waiter.done():
+                queued.waiter.set_result(reply)
         except BaseException:
             await self._end()
             raise
 
     async def _reply(self, tenant: str, job: EvaluationJob, kind: type[_Reply]) -> _Reply:
         waiter: asyncio.Future[EvaluationReply] = asyncio.get_running_loop().create_future()
-        jobs = self._waiting.get(tenant)
-        if jobs is None:
-            jobs = self._waiting[tenant] = deque()
-            self._turns.append(tenant)
-        jobs.append((job, waiter))
+        self._line_up(_QueuedJob(tenant, job, waiter))
         self._news.set()
         reply = await waiter
         if not isinstance(reply, kind):
@@ -154,18 +162,26 @@ class Evaluator:
         self._metrics.expression_seconds.observe(reply.seconds)
         return reply
 
+    def _line_up(self, queued: _QueuedJob) -> None:
+        """Puts a job behind the others of its tenant."""
+        jobs = self._waiting.get(queued.tenant)
+        if jobs is None:
+            jobs = self._waiting[queued.tenant] = deque()
+            self._turns.append(queued.tenant)
+        jobs.append(queued)
+
     def _next(self) -> _QueuedJob | None:
         """The next job that somebody still waits for; its tenant has its next turn after all others."""
         while self._turns:
             tenant = self._turns.popleft()
             jobs = self._waiting[tenant]
-            job, waiter = jobs.popleft()
+            queued = jobs.popleft()
             if jobs:
                 self._turns.append(tenant)
             else:
                 del self._waiting[tenant]
-            if not waiter.done():
-                return job, waiter
+            if not queued.waiter.done():
+                return queued
         return None
 
     async def _wait_for_news(self) -> None:

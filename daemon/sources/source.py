@@ -69,7 +69,7 @@ class Source:
         self._stopping = Wakeup()
         self._failures = 0
         self._missing: set[str] = set()
-        self._is_stale = False
+        self._is_stale = self._is_incomplete = False
         self._committed: dict[PartitionPlace, int] = {}
 
     def stop(self) -> None:
@@ -101,7 +101,8 @@ class Source:
             consumer.subscribe(topics, listener=self._listener(partitions))
             fetcher = MessageFetcher(self._client, consumer, partitions, self._stopping, tunables=self._tunables)
             reported_at = time.monotonic()
-            self._is_stale, self._committed = False, {}
+            self._is_stale = self._is_incomplete = False
+            self._committed = {}
             while not self._stopping.is_set and not self._is_stale:
                 await self._turn(partitions, fetcher)
                 if time.monotonic() - reported_at >= self._tunables.source_report_seconds:
@@ -167,8 +168,19 @@ class Source:
             await self._report.failed(self._client.unreachable())
         elif partitions.aside:
             await self._report.failed(next(each.fault for each in partitions.aside.values()))
+        else:
+            await self._compare_topics(consumer)
+
+    async def _compare_topics(self, consumer: MessageConsumer) -> None:
+        """Begins a new session if a topic has come that was missing, or one has gone, even if it is there again: the
+        library says nothing of that, and looks for it every five minutes.
+        """
+        topics, was_incomplete = set(self._section.topics) - self._missing, self._is_incomplete
+        self._is_incomplete = not all(map(consumer.partitions_for_topic, topics))
+        if self._is_incomplete:
+            self._is_stale = was_incomplete  # it may not know yet what it has just been told to take
         elif self._missing:
-            self._is_stale = bool(self._missing.intersection(await self._topics_there(consumer)))
+            self._is_stale = not self._missing.isdisjoint(await self._topics_there(consumer))
         else:
             await self._report.connected(None)
 

@@ -34,6 +34,10 @@ class TlsFault(Enum):
         "a key or signature in its certificate chain is too weak",
         "install a certificate with RSA of 2,048 bits or more, or with ECDSA, signed with SHA-256",
     )
+    LONG_CHAIN = (
+        "it sends more than 32 KiB of certificates",
+        "configure the server to send its certificate and the intermediate ones alone",
+    )
     OLD_VERSION = ("the server offers no TLS newer than 1.1", "enable TLS 1.2 or 1.3 on it")
     NOT_TLS = (
         "the port does not speak TLS, it answers in plain text",
@@ -91,6 +95,7 @@ _BY_REASON = {
     "CA_MD_TOO_WEAK": TlsFault.WEAK_KEY,
     "DH_KEY_TOO_SMALL": TlsFault.WEAK_KEY,
     "BAD_KEY_SHARE": TlsFault.WEAK_KEY,
+    "EXCESSIVE_MESSAGE_SIZE": TlsFault.LONG_CHAIN,
     "UNSUPPORTED_PROTOCOL": TlsFault.OLD_VERSION,
     "TLSV1_ALERT_PROTOCOL_VERSION": TlsFault.OLD_VERSION,
     "WRONG_VERSION_NUMBER": TlsFault.NOT_TLS,

@@ -56,7 +56,7 @@ def mapped(
     Raises MappingFailed, and TooHeavy if it takes more than the allowance.
     """
     if allowance is not None:
-        allowance.check_document(given.size_bytes)
+        allowance.check_document(given.size_bytes * (json_values.DOCUMENT_READS if mapping.needs_texts else 1))
     try:
         document, value = given.document()
     except NotJson as error:
@@ -106,6 +106,8 @@ class _Evaluation:
             return _picked(self._value, names[1].split(".")[1:])
         result = self.result(field, text)
         if not self._has_texts and json_values.needs_document(result, self._values, self._document):
+            if self._allowance is not None:
+                self._allowance.check_document(len(self._document) * json_values.DOCUMENT_READS)
             self._has_texts, self._allowance = True, None  # the allowance has paid for it already
             self._values = self._parsed()
             result = self.result(field, text)

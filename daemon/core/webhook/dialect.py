@@ -24,7 +24,7 @@ from daemon.core.webhook import json_values
 from daemon.core.webhook.json_values import Json, PublishedNumber, integer
 
 _Number: TypeAlias = "int | PublishedNumber"
-_Untyped: TypeAlias = Any  # jmespath's parser
+_Untyped: TypeAlias = Any  # jmespath's parser, and what a function takes of any type
 
 # Enough for every sum of prices, and for numbers of any sane exponent; a sum that needs more fails.
 _DIGITS = 5_000
@@ -98,6 +98,11 @@ class DecimalFunctions(functions.Functions):
     @signature({"types": ["number"]})
     def _func_ceil(self, arg: _Number) -> _Number:
         return _integral(arg, decimal.ROUND_CEILING)
+
+    @signature({"types": ["array", "string"]}, {"types": []})
+    def _func_contains(self, subject: list[Json] | str, search: _Untyped) -> bool:
+        is_there: bool = search in subject
+        return is_there and (isinstance(search, str) or any(json_values.equal(each, search) for each in subject))
 
     @signature({"types": ["number"]})
     def _func_floor(self, arg: _Number) -> _Number:

@@ -22,14 +22,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
 
-from daemon.core.webhook import dialect
+from daemon.core.webhook import dialect, json_values
 from daemon.core.webhook.json_values import Json, PublishedNumber
 
 MAX_EXPRESSION_BYTES = 4096
@@ -51,6 +50,12 @@ FILTER_BYTES_PER_STEP = 8
 TRANSFORM_STEPS = 20_000
 TRANSFORM_BYTES_PER_STEP = 4
 
+# To compile so much of an expression takes up to three times as long as one step.
+COMPILED_BYTES_PER_STEP = 3
+
+# The parts of the trees of all expressions that are kept compiled: 40 MB at most. A usual filter has fifty.
+MAX_KEPT_PARTS = 500_000
+
 # Processing this much weight in C takes about as long as one step.
 WEIGHT_PER_STEP = 16
 
@@ -62,6 +67,7 @@ _FUNCTIONS = dialect.DecimalFunctions()
 _ERROR_PREFIX = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
 _ORDERS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_EQUALITIES = {"eq": True, "ne": False}
 _ZERO_STEP = "slice step cannot be zero"
 _UNFIT = "a function or an operator cannot work with the values of this event"
 _TOO_DEEP = "is nested too deeply"
@@ -98,6 +104,13 @@ class StepAllowance:
         if size_bytes > self.document_bytes:
             raise TooHeavy
 
+    def pay_compiling(self, expression: str) -> None:
+        """Takes the steps that it costs to compile an expression. Raises TooHeavy if there are not so many."""
+        self.steps -= len(expression) // COMPILED_BYTES_PER_STEP
+        if self.steps < 0:
+            self.steps = 0
+            raise TooHeavy
+
 
 def filter_steps(size_bytes: int) -> int:
     """The budget of a filter for an event whose text has `size_bytes` bytes."""
@@ -118,10 +131,13 @@ def problem(expression: str) -> str | None:
     return None
 
 
-def only_picks(expression: str) -> bool:
-    """True if the result will be a part of the value, as of `data.object`. False for what is no expression."""
+def only_picks(expression: str, *, allowance: StepAllowance | None = None) -> bool:
+    """True if the result will be a part of the value, as of `data.object`. False for what is no expression.
+
+    With an allowance raises TooHeavy if compiling takes more.
+    """
     try:
-        kind = _compiled(expression).parsed["type"]
+        kind = _compiled(expression, allowance).parsed["type"]
     except ExpressionError:
         return False
     return kind in {"current", "field", "subexpression"}
@@ -133,7 +149,7 @@ def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowan
     The weight of the result is at most `WEIGHT_PER_STEP` times the budget. With an allowance, whose steps are taken
     from it, raises TooHeavy if it is used up before the budget is.
     """
-    tree = _compiled(expression)
+    tree = _compiled(expression, allowance)
     available = steps if allowance is None else min(steps, allowance.steps)
     interpreter = _Interpreter(steps=available)
     try:
@@ -157,8 +173,34 @@ def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowan
     return result
 
 
-@lru_cache(maxsize=4096)
-def _compiled(expression: str) -> ParsedResult:
+class _Compiled:
+    """The expressions that were used last, compiled. One of 4 KiB may be a tree of 1.5 MB, and a merchant may have any
+    number of them tried out: so they are bounded by the parts of their trees together.
+    """
+
+    def __init__(self) -> None:
+        self._trees: dict[str, tuple[ParsedResult, int]] = {}  # the longest unused first
+        self._parts = 0
+
+    def __call__(self, expression: str, allowance: StepAllowance | None = None) -> ParsedResult:
+        """The tree of an expression. Raises ExpressionError, and TooHeavy if compiling takes more than an allowance."""
+        known = self._trees.pop(expression, None)
+        if known is None:
+            if allowance is not None:
+                allowance.pay_compiling(expression)
+            tree = _compile(expression)
+            known = tree, _measure(tree.parsed)[1]
+            self._parts += known[1]
+            while self._trees and self._parts > MAX_KEPT_PARTS:
+                self._parts -= self._trees.pop(next(iter(self._trees)))[1]
+        self._trees[expression] = known
+        return known[0]
+
+
+_compiled = _Compiled()
+
+
+def _compile(expression: str) -> ParsedResult:
     try:
         size_bytes = len(expression.encode())
     except UnicodeEncodeError as error:
@@ -173,7 +215,7 @@ def _compiled(expression: str) -> ParsedResult:
         raise ExpressionError(_TOO_DEEP) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ExpressionError(f"is no JMESPath expression: {_reason(error)}") from error
-    if _depth(tree.parsed) > MAX_TREE_DEPTH:
+    if _measure(tree.parsed)[0] > MAX_TREE_DEPTH:
         raise ExpressionError(_TOO_DEEP)
     if (misuse := _misuse(tree.parsed)) is not None:
         raise ExpressionError(misuse)
@@ -211,6 +253,8 @@ class _Interpreter(TreeInterpreter):
 
     def visit_comparator(self, node: _Node, value: _Value) -> _Value:
         operands = [self.pay(self.visit(child, value)) for child in node["children"]]
+        if node["value"] in _EQUALITIES:
+            return json_values.equal(*operands) is _EQUALITIES[node["value"]]
         if node["value"] in _ORDERS and sum(isinstance(each, str) for each in operands) == 1:
             self._check_ordered(node["value"], operands)
         return super().visit_comparator(_applied(node, operands), value)
@@ -230,6 +274,8 @@ class _Interpreter(TreeInterpreter):
                 self._spend(len(argument) // PARTS_PER_STEP)  # its elements' types are checked in Python
             if child["type"] != "expref" or name not in _TAKE_A_REFERENCE:
                 self.pay(argument)
+        if name == "join":
+            self._pay_glue(arguments)
         result = _FUNCTIONS.call_function(name, arguments)
         return self.pay(result) if isinstance(result, PublishedNumber) else result  # `1e4999` + `1` has 5,000 digits
 
@@ -237,6 +283,15 @@ class _Interpreter(TreeInterpreter):
         """Spends the steps that reading all of the value costs, and returns the value."""
         self._spend(self._weigh(value)[0] // WEIGHT_PER_STEP)
         return value
+
+    def _pay_glue(self, arguments: list[_Value]) -> None:
+        """Spends what the text between the parts costs each time that it is repeated.
+
+        The only product among the functions: ten thousand times ten thousand characters are in two small arguments.
+        """
+        glue, parts = arguments
+        if isinstance(glue, str) and isinstance(parts, list):
+            self._spend(len(glue) * len(parts) // WEIGHT_PER_STEP)
 
     def _check_ordered(self, operator: str, operands: list[_Value]) -> None:
         """Refuses a text beside a number. A text beside anything else has no order: that is null, as JMESPath says."""
@@ -297,14 +352,15 @@ def _brackets(expression: str) -> int:
     return deepest
 
 
-def _depth(tree: _Node) -> int:
-    """The nesting depth of lists and objects in a syntax tree, its literals included."""
-    depth, level = -1, [tree]
+def _measure(tree: _Node) -> tuple[int, int]:
+    """The nesting depth of lists and objects in a syntax tree, its literals included, and how many parts it has."""
+    depth, parts, level = -1, 0, [tree]
     while level:
         depth += 1
+        parts += len(level)
         inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
-        level = [part for parts in inner for part in parts]
-    return depth
+        level = [part for whole in inner for part in whole]
+    return depth, parts
 
 
 def _misuse(tree: _Node) -> str | None:

@@ -25,6 +25,9 @@ from daemon.core.events import raw_json
 # An integer of so many characters is an `int`, written as it was read. All others are decimals.
 _SHORT_INTEGER = 18
 
+# Making a document takes as long as reading so many texts of its size, and longer: 3 to 20 ms for 32 KiB.
+DOCUMENT_READS = 4
+
 Json: TypeAlias = "bool | int | PublishedNumber | str | list[Json] | dict[str, Json] | None"
 
 
@@ -178,6 +181,22 @@ def _containers(value: Json) -> Iterator[list[Json] | dict[str, Json]]:
             yield container
             parts = container.values() if isinstance(container, dict) else container
             left += [part for part in parts if isinstance(part, (list, dict))]
+
+
+def equal(one: Json, other: Json) -> bool:
+    """Whether two values are the same in JSON, where true is not 1, within lists and objects too."""
+    return one == other and not _mixes(one, other)
+
+
+def _mixes(one: Json, other: Json) -> bool:
+    """Whether two values that Python calls equal have true or false where the other has a number."""
+    if one is other:
+        return False
+    if isinstance(one, list) and isinstance(other, list):
+        return any(map(_mixes, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(_mixes(part, other[key]) for key, part in one.items())
+    return isinstance(one, bool) is not isinstance(other, bool)
 
 
 def written(value: Json, *, max_characters: int) -> str:

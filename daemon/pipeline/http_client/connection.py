@@ -13,10 +13,11 @@ import math
 import ssl
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.pipeline.http_client.answer_reader import AnswerReader
-from daemon.pipeline.http_client.tls import tls_failure
+from daemon.pipeline.http_client.tls import MAX_RECORDS, tls_failure
 
 SILENCE_SECONDS = 10.0
 """A receiver may think until the deadline, also behind interim answers (100, 102, 103). Once its answer has begun, so
@@ -99,6 +100,7 @@ class ReceiverConnection(asyncio.Protocol):
         self._on_made = on_made
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self._secured: Any = None  # the SSLObject, see `tls`
         self.is_open = False
         self._exchanges = 0
         self._reader = AnswerReader()
@@ -118,6 +120,8 @@ class ReceiverConnection(asyncio.Protocol):
         if self._exchanges > 1:
             self._reader.begin_anew()
             self._answer = self._loop.create_future()
+            if self._secured is not None:
+                self._secured.records = 0
         self._deadline = self.expires_at = deadline
         self._outbox.add(self, request, self._answer)
         if not self._answer.done():
@@ -132,7 +136,7 @@ class ReceiverConnection(asyncio.Protocol):
         self._deadlines.discard(self)
         transport, self._transport = self._transport, None
         if transport is not None:
-            self.is_open = False
+            self.is_open, self._secured = False, None
             transport.abort()
             self._reader.close()
             self._on_lost(self)  # uvloop does not say it of one whose opening was cancelled
@@ -152,9 +156,10 @@ class ReceiverConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a connection's transport reads and writes
         self.is_open = True
-        secured = transport.get_extra_info("ssl_object")
-        if secured is not None:
-            secured.on_flood = partial(self._loop.call_soon, self._refuse)
+        self._secured = transport.get_extra_info("ssl_object")
+        if self._secured is not None:
+            self._secured.records = 0
+            self._secured.on_flood = partial(self._loop.call_soon, self._refuse)
         self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -164,6 +169,8 @@ class ReceiverConnection(asyncio.Protocol):
         self._reader.feed(data)
         if self._reader.is_over:
             self._settle(self._reader.answer)
+        elif self._secured is not None and self._secured.records > MAX_RECORDS:
+            self._settle(Failure(error=ErrorName.RESPONSE_TOO_LARGE))
         elif self._reader.has_begun:
             self.expires_at = min(self._deadline, self._loop.time() + SILENCE_SECONDS)
         else:
@@ -175,7 +182,7 @@ class ReceiverConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
-            self._transport, self.is_open = None, False
+            self._transport, self.is_open, self._secured = None, False, None
             self._on_lost(self)
         self._end(exc)
         self._reader.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,6 +25,10 @@ DNS_DEADLINE_SECONDS = 5.0
 """The tries are per name server; this bounds all of them together."""
 REMEMBERED_SECONDS = 10.0
 REMEMBERED_NAMES = 4096
+MAX_FOUND = 32
+"""Addresses of each family. An answer may have thousands, and each is judged whenever a socket is opened."""
+WHOLE_AT_ONCE = 4
+"""Names that may be asked for by TCP at once."""
 
 
 class NameResolver(Protocol):
@@ -37,23 +42,51 @@ class NameResolver(Protocol):
 class SystemResolver:
     """Aiodns without search domains: `hooks.shop.com` must not resolve as a name of the local cluster.
 
-    `nameservers` are `address:port`; None means the system's.
+    `nameservers` are `address:port`; None means the system's. The one thing to know: what fits into one datagram is
+    enough, two dozen addresses. By TCP an answer may have 6,000, which take 0.1 s, and all names are looked up in one
+    thread: fifty such names had it find no other name for seconds. So only a name whose datagram has no address is
+    asked for by TCP, in a thread of its own.
     """
 
     def __init__(self, nameservers: Sequence[str] | None = None) -> None:
-        self._dns = aiodns.DNSResolver(
-            nameservers=nameservers, timeout=DNS_TIMEOUT_SECONDS, tries=DNS_TRIES, flags=pycares.ARES_FLAG_NOSEARCH
+        self._dns, self._whole_dns = (
+            aiodns.DNSResolver(
+                nameservers=nameservers,
+                timeout=DNS_TIMEOUT_SECONDS,
+                tries=DNS_TRIES,
+                flags=pycares.ARES_FLAG_NOSEARCH | also,
+            )
+            for also in (pycares.ARES_FLAG_IGNTC, 0)
         )
+        self._whole_places = asyncio.Semaphore(WHOLE_AT_ONCE)
 
     async def resolve(self, host: str) -> Sequence[str]:
         try:
-            found = await self._dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            try:
+                return await _addresses(self._dns, host)
+            except aiodns.error.DNSError as error:
+                if error.args[0] != aiodns.error.ARES_ENODATA:
+                    raise
+            async with self._whole_places:
+                return await _addresses(self._whole_dns, host)
         except aiodns.error.DNSError as error:
             raise OSError(None, "the name has no address") from error
-        return [node.addr[0].decode("ascii") for node in found.nodes]
 
     async def close(self) -> None:
         await self._dns.close()
+        await self._whole_dns.close()
+
+
+async def _addresses(dns: aiodns.DNSResolver, host: str) -> Sequence[str]:
+    """The first MAX_FOUND of each family. Raises DNSError."""
+    found = await dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    by_family = Counter[int]()
+    addresses = []
+    for node in found.nodes:
+        by_family[node.family] += 1
+        if by_family[node.family] <= MAX_FOUND:
+            addresses.append(node.addr[0].decode("ascii"))
+    return addresses
 
 
 @dataclass(slots=True)

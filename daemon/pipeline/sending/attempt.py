@@ -266,7 +266,7 @@ class Attempt:
         return route.version
 
     def _render_here(self, delivery: Delivery, event: PayloadEvent, route: Route) -> _Rendered | None:
-        """The body, None if its expressions are too heavy for the event loop. Raises RenderError."""
+        """The body, None if it is too heavy for the event loop. Raises RenderError."""
         options = route.config.payload
         try:
             body = request.body(
@@ -274,7 +274,7 @@ class Attempt:
                 _unasked(options, delivery),
                 is_test=delivery.is_test,
                 max_bytes=self._settings.max_body_bytes,
-                allowance=None if _has_no_expression(options) else self._tunables.loop_allowance(),
+                allowance=self._tunables.loop_allowance(),
             )
         except TooHeavy:
             return None
@@ -349,10 +349,6 @@ class Attempt:
     def _delay(self, failures: int, at_least: timedelta | None = None) -> timedelta | None:
         roll = random()  # noqa: S311 - spreads retries, hides nothing
         return retry.delay(self._settings.retry, failures=failures, roll=roll, at_least=at_least)
-
-
-def _has_no_expression(options: PayloadOptions) -> bool:
-    return options.filter is None and options.transform is None
 
 
 def _unasked(options: PayloadOptions, delivery: Delivery) -> PayloadOptions:

@@ -2,13 +2,15 @@
 
 The one thing to know: aiokafka unpacks a batch at once and knows no limit, and a broker looks at the packed size only.
 So its functions are replaced by ones that have one, in the whole process. A batch beyond it is one that cannot be read.
-Snappy needs none: it makes some twenty bytes of one at most.
+Snappy makes some twenty bytes of one at most, but a block begins with its length, and the library asks for as much
+memory as that says: if 4 GiB are not to be had, it ends the process.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import struct
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -18,6 +20,10 @@ from types import ModuleType
 LEAST_LIMIT_BYTES = 64 << 20
 # The length cannot be known before: what is too little is multiplied.
 _FIRST_BYTES, _FIRST_FACTOR, _NEXT_FACTOR = 1 << 16, 8, 8
+
+# What Java writes around blocks of Snappy, each behind its packed length; others write one block.
+_XERIAL = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
+_BLOCK_LENGTH = struct.Struct(">i")
 
 # Where the library has what it unpacks with.
 _USERS = (
@@ -70,6 +76,27 @@ def _zstd(packed: bytes) -> bytes:
     return _unpacked(packed, _cramjam().zstd)
 
 
+def _snappy(packed: bytes) -> bytes:
+    if not packed.startswith(_XERIAL):
+        return _snappy_block(packed, Unpacking.limit_bytes)
+    unpacked, at = bytearray(), len(_XERIAL)
+    while at < len(packed):
+        (length,) = _BLOCK_LENGTH.unpack_from(packed, at)
+        at += _BLOCK_LENGTH.size
+        if not 0 < length <= len(packed) - at:
+            raise ValueError("a block of Snappy ends beyond its batch")
+        unpacked += _snappy_block(packed[at : at + length], Unpacking.limit_bytes - len(unpacked))
+        at += length
+    return bytes(unpacked)
+
+
+def _snappy_block(packed: bytes, most: int) -> bytes:
+    snappy = _cramjam().snappy
+    if snappy.decompress_raw_len(packed) > most:
+        raise BatchTooLarge(Unpacking.limit_bytes)
+    return bytes(snappy.decompress_raw(packed))
+
+
 def _unpacked(packed: bytes, codec: ModuleType) -> bytes:
     """By a library that fills what it is given, and fails if that is too little or the bytes are wrong."""
     room = min(_FIRST_BYTES + _FIRST_FACTOR * len(packed), Unpacking.limit_bytes)
@@ -89,4 +116,9 @@ def _cramjam() -> ModuleType:
     return import_module("cramjam")
 
 
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip_decode": _gzip, "lz4_decode": _lz4, "zstd_decode": _zstd}
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    "gzip_decode": _gzip,
+    "snappy_decode": _snappy,
+    "lz4_decode": _lz4,
+    "zstd_decode": _zstd,
+}

@@ -23,7 +23,7 @@ from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.expressions import evaluator as evaluating
 from daemon.expressions import messages
 from daemon.expressions.evaluator import Evaluator
-from daemon.expressions.messages import EvaluationJob, EvaluationReply, MapJob
+from daemon.expressions.messages import EvaluationJob, EvaluationReply, FilterJob, MapJob
 from daemon.telemetry.metrics import Metrics
 from tests.support.kafka.messages import mapping_of
 from tests.support.until import until
@@ -169,6 +169,30 @@ async def test_a_message_that_takes_two_processes_with_it_is_refused_and_others_
             await it.mapped("source shop", message, mapping_of(), max_bytes=1000)
         assert len(deaths) == 2
         assert await it.filter_results("acme", EVENT, HEAVY[:1])
+
+
+async def test_a_job_that_takes_each_process_with_it_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = evaluating._exchange
+    deaths = 0
+
+    async def dies(process: Process, job: EvaluationJob) -> EvaluationReply:
+        nonlocal deaths
+        if isinstance(job, FilterJob) and job.filters == ("deadly",):
+            deaths += 1
+            raise EOFError
+        return await exchange(process, job)
+
+    monkeypatch.setattr(evaluating, "_exchange", dies)
+    monkeypatch.setattr(evaluating, "PAUSE_SECONDS", 0.01)
+    async with evaluator() as it, asyncio.timeout(30):
+        deadly = asyncio.ensure_future(it.filter_results("reckless", EVENT, ["deadly"]))
+        await until(lambda: deaths > 0)
+        assert await it.filter_results("reckless", EVENT, ["id"]) == {"id": FilterResult.PASSES}
+        assert await it.filter_results("acme", EVENT, ["id"]) == {"id": FilterResult.PASSES}
+        seen = deaths
+        await until(lambda: deaths > seen)  # and it has its turn again
+        assert not deadly.done()
+        deadly.cancel()
 
 
 STRANGE_REPLIES = {

@@ -12,7 +12,7 @@ import pytest
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.pipeline.http_client.egress_guard import Shortage
-from daemon.pipeline.http_client.tls import MAX_HANDSHAKE_MESSAGES
+from daemon.pipeline.http_client.tls import MAX_CERTIFICATE_BYTES, MAX_HANDSHAKE_MESSAGES, MAX_RECORDS
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
 from tests.support.receivers import hostile
@@ -20,7 +20,7 @@ from tests.support.receivers.blocking_tls import blocking_tls_server
 from tests.support.receivers.dns import FakeResolver
 from tests.support.receivers.hostile import OK, HostileReceiver, Peer
 from tests.support.until import until
-from tests.support.values.certificates import Issued, issue, pem, serving
+from tests.support.values.certificates import Issued, issue, pem, private_pem, serving
 
 pytestmark = ON_BOTH_LOOPS
 
@@ -66,6 +66,20 @@ async def test_a_certificate_without_its_chain_is_a_tls_error_that_says_so(autho
     between = issue("Test CA 2", issuer=authority, is_authority=True)
     context = serving(issue("hooks.shop.com", issuer=between), tmp_path)
     assert await answer_over_tls(context, tmp_path / "ca.pem") == failed(TlsFault.NO_CHAIN)
+
+
+async def test_so_much_of_a_chain_is_read_and_no_more(authority: Issued, tmp_path: Path) -> None:
+    leaf, other = issue("hooks.shop.com", issuer=authority), issue("an authority that signs nothing")
+
+    async def answer_with(more: int) -> Answer | Shortage:
+        context = serving(leaf, tmp_path)
+        (tmp_path / "chain.pem").write_bytes(pem(leaf) + pem(other) * more + private_pem(leaf))
+        context.load_cert_chain(tmp_path / "chain.pem")
+        return await answer_over_tls(context, tmp_path / "ca.pem")
+
+    assert 20 * len(pem(other)) < MAX_CERTIFICATE_BYTES < 100 * len(pem(other)) * 3 / 4  # in DER
+    assert status_or_error(await answer_with(20)) == "200"
+    assert await answer_with(100) == failed(TlsFault.LONG_CHAIN)
 
 
 async def test_a_self_signed_certificate_is_a_tls_error_that_says_so(authority: Issued, tmp_path: Path) -> None:
@@ -115,6 +129,33 @@ async def test_a_connection_that_is_kept_is_not_taken_for_such_a_receiver(author
         secured.on_flood()  # while no answer is awaited
         await until(lambda: not sending._pool.open_connections, seconds=5)  # idle ones are closed after 15
         assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
+
+
+async def test_an_answer_in_thousands_of_records_is_not_read_to_its_end(authority: Issued, tmp_path: Path) -> None:
+    missing = 0
+
+    async def in_crumbs(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            length = MAX_RECORDS // 2 + missing
+            await peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
+            for _ in range(length - missing // 2):
+                await peer.write(b"x")
+                await asyncio.sleep(0)  # then it is a record
+
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(in_crumbs, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=tmp_path / "ca.pem") as sending,
+    ):
+        url = receiver.url(scheme="https", host="hooks.shop.com")
+        for _ in range(4):  # each answer has its own count
+            assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
+        assert receiver.connections == 1
+        missing = 4 * MAX_RECORDS
+        assert status_or_error(await sending.send(url, LINES, BODY)) == "response_too_large"
+        assert sending._pool.open_connections == 0
 
 
 async def test_an_expired_certificate_is_a_tls_error_that_says_so(authority: Issued, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
 from daemon.pipeline.http_client import resolver
-from daemon.pipeline.http_client.resolver import RememberingResolver
-from tests.support.receivers.dns import FakeResolver
+from daemon.pipeline.http_client.resolver import MAX_FOUND, RememberingResolver, SystemResolver
+from tests.support.receivers.dns import DnsEntry, FakeResolver, NameServer
 
 
 class Gated:
@@ -29,6 +30,39 @@ class Gated:
 
     async def close(self) -> None:
         pass
+
+
+MANY = tuple([f"8.8.{number // 256}.{number % 256}" for number in range(1000)])
+
+
+@asynccontextmanager
+async def asked_of(entry: DnsEntry) -> AsyncIterator[tuple[SystemResolver, NameServer]]:
+    async with NameServer({"hooks.shop.com": entry}) as server:
+        names = SystemResolver([server.address])
+        try:
+            yield names, server
+        finally:
+            await names.close()
+
+
+async def test_of_a_name_with_thousands_of_addresses_those_are_enough_that_fit_into_a_datagram() -> None:
+    async with asked_of(DnsEntry(addresses=MANY, in_datagram=10)) as (names, server):
+        assert sorted(await names.resolve("hooks.shop.com")) == sorted(MANY[:10])
+        assert not server.asked_by_tcp
+
+
+async def test_a_name_whose_datagram_has_no_address_is_asked_for_by_tcp_and_has_so_many_at_most() -> None:
+    async with asked_of(DnsEntry(addresses=MANY, in_datagram=0)) as (names, server):
+        found = await names.resolve("hooks.shop.com")
+        assert len(set(found)) == MAX_FOUND
+        assert set(found) <= set(MANY)
+        assert server.asked_by_tcp["hooks.shop.com"] > 0
+
+
+async def test_a_name_without_an_address_has_none_by_tcp_either() -> None:
+    async with asked_of(DnsEntry()) as (names, _):
+        with pytest.raises(OSError, match="no address"):
+            await names.resolve("hooks.shop.com")
 
 
 async def asking(count: int, names: RememberingResolver) -> list[asyncio.Task[Sequence[str]]]:

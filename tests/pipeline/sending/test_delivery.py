@@ -223,6 +223,25 @@ async def test_what_is_not_delivered_is_counted_with_its_reason(database_url: st
         assert 'hookledger_decisions_total{decision="not_subscribed"} 0.0\n' in text
 
 
+async def test_a_large_snapshot_is_cut_outside_of_the_event_loop(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.core.webhook.payload.select", lambda *_: pytest.fail("cut here"))
+    async with receiver() as there, pipeline_process(database_url) as it:
+        await it.route(there.url, payload=PayloadOptions(snapshot=(("lines", ("n",)),)))
+        lines = [{"n": number, "text": "x" * 100} for number in range(500)]
+        event = NewEvent(
+            tenant="acme",
+            id="evt_large",
+            type="order.create",
+            data=b"{}",
+            snapshot=json.dumps({"lines": lines, "other": 1}).encode(),
+        )
+        await domain_events.publish(it.database, [event])
+        (got,) = await there.count(1)
+        assert json.loads(got.body)["snapshot"] == {"lines": [{"n": number} for number in range(500)]}
+
+
 @pytest.mark.parametrize(
     ("options", "data"),
     [

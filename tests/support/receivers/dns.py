@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Self
 
 A, CNAME, AAAA = 1, 5, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
+TRUNCATED = 0x0200
 TTL_SECONDS = 60
 
 
@@ -35,7 +37,7 @@ class FakeResolver:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsEntry:
     """The records of a name; `aliases` is a chain of CNAMEs, `code` the response code. Queries of the types in `silent` are
-    never answered, others after `seconds`.
+    never answered, others after `seconds`. A datagram has the first `in_datagram` records, and says if there are more.
     """
 
     addresses: tuple[str, ...] = ()
@@ -44,43 +46,69 @@ class DnsEntry:
     silent: frozenset[int] = frozenset()
     seconds: float = 0.0
     is_garbage: bool = False
+    in_datagram: int | None = None
 
 
 TAR_PIT = DnsEntry(silent=frozenset({A, AAAA}))
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """DNS over UDP on loopback; an async context manager. A name that is not in `zone` has the entry of its parent."""
+    """DNS on loopback; an async context manager. A name that is not in `zone` has the entry of its parent.
+
+    `asked` counts all queries, `asked_by_tcp` those by TCP.
+    """
 
     def __init__(self, zone: dict[str, DnsEntry]) -> None:
         self.zone = zone
         self.asked: Counter[str] = Counter()
+        self.asked_by_tcp: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        self.address = "127.0.0.1:{}".format(self._transport.get_extra_info("sockname")[1])
+        self._by_tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._by_tcp.sockets[0].getsockname()[1]
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", port))
+        self.address = f"127.0.0.1:{port}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._transport.close()
+        self._by_tcp.close()
 
     def datagram_received(self, query: bytes, sender: tuple[str, int]) -> None:
         name, end = _read_name(query, 12)
+        entry = self._entry(name)
+        answer = self._answer(query, name, end, entry, most=entry.in_datagram)
+        if answer is not None:
+            asyncio.get_running_loop().call_later(entry.seconds, self._send, answer, sender)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                (length,) = struct.unpack("!H", await reader.readexactly(2))
+                query = await reader.readexactly(length)
+                name, end = _read_name(query, 12)
+                self.asked_by_tcp[name] += 1
+                answer = self._answer(query, name, end, self._entry(name), most=None)
+                if answer is not None:
+                    writer.write(struct.pack("!H", len(answer)) + answer)
+        writer.close()
+
+    def _answer(self, query: bytes, name: str, end: int, entry: DnsEntry, *, most: int | None) -> bytes | None:
+        """The answer with the first records, None for silence. `end` is where the name in the query ends."""
         (kind,) = struct.unpack_from("!H", query, end)
         self.asked[name] += 1
-        entry = self._entry(name)
         if kind in entry.silent:
-            return
+            return None
         records = [] if entry.code else list(_records(name, kind, entry))
         flags = 0x8180 | entry.code
-        head = query[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0)
-        answer = head + query[12 : end + 4] + b"".join(records)
+        if most is not None and len(records) > most:
+            records, flags = records[:most], flags | TRUNCATED
         if entry.is_garbage:
-            answer = b"\xff" * 40
-        asyncio.get_running_loop().call_later(entry.seconds, self._send, answer, sender)
+            return b"\xff" * 40
+        return query[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0) + query[12 : end + 4] + b"".join(records)
 
     def _send(self, answer: bytes, sender: tuple[str, int]) -> None:
         if not self._transport.is_closing():

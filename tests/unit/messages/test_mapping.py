@@ -176,3 +176,15 @@ def test_beyond_an_allowance_it_is_left_to_another_place() -> None:
     for allowance in (StepAllowance(steps=10**9, document_bytes=1000), StepAllowance(steps=1, document_bytes=10**6)):
         with pytest.raises(TooHeavy):
             mapping.mapped(message.mappable(given), mapping_of(id="value.a"), max_bytes=10_000, allowance=allowance)
+
+
+@pytest.mark.parametrize("picking", ["{d: value.list}", "{d: value.list[0]}", "key"])
+def test_what_has_to_keep_its_text_counts_as_several_of_its_size(picking: str) -> None:
+    given = message.mappable(MadeMessage(key=b'{"k": 1}', value=b'{"list": [{}%s]}' % (b",1" * 1000)))
+    allowance = StepAllowance(steps=10**6, document_bytes=2 * given.size_bytes)
+    counting = mapping_of(data="{n: length(value.list)}")
+    assert mapping.mapped(given, counting, max_bytes=10_000, allowance=allowance) is not None
+    with pytest.raises(TooHeavy):
+        mapping.mapped(given, mapping_of(data=picking), max_bytes=10_000, allowance=allowance)
+    allowance.document_bytes *= 3
+    assert mapping.mapped(given, mapping_of(data=picking), max_bytes=10_000, allowance=allowance) is not None

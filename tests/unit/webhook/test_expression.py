@@ -6,21 +6,26 @@ import re
 import time
 import tracemalloc
 from typing import Any
+from unittest import mock
 
 import jmespath
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from jmespath.functions import Functions, signature
+from jmespath.visitor import TreeInterpreter
 
 from daemon.core.webhook import dialect, json_values
 from daemon.core.webhook.expression import (
     MAX_EXPRESSION_BYTES,
+    MAX_KEPT_PARTS,
     ExpressionError,
     OverBudget,
     StepAllowance,
     TooHeavy,
     evaluate,
     filter_steps,
+    only_picks,
     problem,
     transform_steps,
 )
@@ -82,6 +87,49 @@ any_values = st.recursive(
 )
 
 
+def told_apart(value: Any) -> Any:
+    """A value of which Python takes no other one for equal that JSON does not."""
+    if isinstance(value, dict):
+        return {key: told_apart(part) for key, part in value.items()}
+    return [*map(told_apart, value)] if isinstance(value, list) else (isinstance(value, bool), value)
+
+
+SAME_IN_JSON = {
+    "eq": lambda one, other: told_apart(one) == told_apart(other),
+    "ne": lambda one, other: told_apart(one) != told_apart(other),
+}
+
+
+class FunctionsOfJson(Functions):
+    """Those of jmespath, which takes true for 1 within lists and objects."""
+
+    @signature({"types": ["array", "string"]}, {"types": []})
+    def _func_contains(self, subject: Any, search: Any) -> bool:
+        return search in subject if isinstance(subject, str) else told_apart(search) in map(told_apart, subject)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value", "is_true"),
+    [
+        ("contains(@, `true`)", [1, 1.0], False),
+        ("contains(@, `0`)", [False, ""], False),
+        ("contains(@, `1.0`)", [True, 1], True),
+        ("contains(@, `[true]`)", [[1], [True]], True),
+        ("contains(@, `[true]`)", [[1]], False),
+        ("contains(@, 'a')", ["b", "a"], True),
+        ("contains(@, 'a')", "ab", True),
+        ("contains(@, `null`)", [None], True),
+        ("[0] == [1]", [[1], [True]], False),
+        ("[0] != [1]", [{"a": [0]}, {"a": [False]}], True),
+        ("[0] == [1]", [{"a": [False], "b": 1}, {"b": 1.0, "a": [False]}], True),
+        ("[0] == `true`", [1], False),
+        ("@ == `1.0`", 1, True),
+    ],
+)
+def test_true_is_not_one_and_false_is_not_zero(expression: str, value: object, is_true: bool) -> None:
+    assert of(expression, value) is is_true
+
+
 @settings(max_examples=150)
 @given(well_formed, any_values)
 def test_a_result_is_the_one_of_jmespath(expression: str, value: object) -> None:
@@ -91,7 +139,8 @@ def test_a_result_is_the_one_of_jmespath(expression: str, value: object) -> None
     except ExpressionError:
         return
     try:
-        expected = jmespath.search(expression, value)
+        with mock.patch.dict(TreeInterpreter.COMPARATOR_FUNC, SAME_IN_JSON):
+            expected = jmespath.search(expression, value, jmespath.Options(custom_functions=FunctionsOfJson()))
     except (ArithmeticError, ValueError):
         return  # Python's floats end where decimals do not
     if "'nan'" in expression or "'inf'" in expression or "1e999" in expression:
@@ -163,19 +212,37 @@ def test_calls_that_may_go_well_are_not_refused(expression: str) -> None:
     assert problem(expression) is None
 
 
-def test_an_expression_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, compile_ = [], dialect.compiled
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which expressions are compiled from now on."""
+    texts, compile_ = [], dialect.compiled
 
     def counted(text: str) -> Any:
-        compiled.append(text)
+        texts.append(text)
         return compile_(text)
 
     monkeypatch.setattr(dialect, "compiled", counted)
+    return texts
+
+
+def test_an_expression_is_compiled_once(compiled: list[str]) -> None:
     text = "a.b.c || 'compiled by no other test'"
     assert problem(text) is None
     for _ in range(3):
         of(text)
     assert compiled == [text]
+
+
+def test_as_many_expressions_stay_compiled_as_their_trees_have_room(compiled: list[str]) -> None:
+    used, *others = [f"[{'*,' * 1000}k{number}]" for number in range(3 * MAX_KEPT_PARTS // 9000)]
+    for other in others:
+        of(used)
+        of(other)
+    assert sorted(compiled) == sorted([used, *others])
+    of(others[-1])
+    assert len(compiled) == len(others) + 1
+    of(others[0])  # has gone
+    assert compiled[-1] == others[0]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +362,7 @@ BOMBS = {
     "flattening wide": "a|[" + "@," * 2000 + "@][]",
     "escaping": "|".join(["to_string([@,@,@,@])"] * 30),
     "joining": "|".join(["join('',[@,@])"] * 30),
+    "joining far apart": "length(join(s || [0], map(&'', a || @)))",
     "nesting loops": "[@,@,@,@,@,@,@,@]" + "|[@,@,@,@,@,@,@,@]" * 5 + "[][][][][].[@,@]",
     "mapping loops": "a[*].[@,@,@,@]|map(&map(&sort_by(@,&@),@),[@,@,@,@])",
     "sorting": filled("sort(a)", ",", around="[{}]"),
@@ -328,10 +396,12 @@ def test_an_expression_that_explodes_is_stopped_early(expression: str) -> None:
         assert time.process_time() - started < 2  # 0.1 s when nothing else runs; without a bound, years
 
 
-@pytest.mark.parametrize("name", ["doubling and writing", "doubling flat", "flattening wide", "joining", "slicing"])
+@pytest.mark.parametrize(
+    "name", ["doubling and writing", "doubling flat", "flattening wide", "joining", "joining far apart", "slicing"]
+)
 def test_an_expression_that_explodes_does_not_fill_the_memory(name: str) -> None:
     tracemalloc.start()
-    written(BOMBS[name], ["x" * 1000, *range(5_000)])
+    written(BOMBS[name], ["x" * 10_000, *range(5_000)])
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 32_000_000
@@ -352,6 +422,26 @@ def test_a_large_event_of_the_usual_kind_can_be_given_new_names_and_filtered() -
     assert of("length(items[?quantity >= `1500`])", items) == 1_500
     assert of("sum(items[*].quantity)", items) == sum(range(3_000))
     assert of("contains(items[*].sku, 'A-7')", items) is True
+
+
+def test_what_is_not_compiled_yet_is_compiled_within_an_allowance(compiled: list[str]) -> None:
+    text = "id || [" + "*, " * 1000 + "'allowed']"
+    for function in (evaluate_within, only_picks):
+        poor = StepAllowance(steps=len(text) // 4, document_bytes=1000)
+        with pytest.raises(TooHeavy):
+            function(text, allowance=poor)
+        assert poor.steps == 0
+    assert not compiled
+    rich = StepAllowance(steps=len(text), document_bytes=1000)
+    assert evaluate_within(text, allowance=rich) == "evt_1"
+    left, rich.steps = rich.steps, 10
+    assert len(text) // 2 < left < len(text)
+    assert evaluate_within(text, allowance=rich) == "evt_1"
+    assert compiled == [text]
+
+
+def evaluate_within(text: str, *, allowance: StepAllowance) -> Json:
+    return evaluate(text, {"id": "evt_1"}, steps=1000, allowance=allowance)
 
 
 @settings(max_examples=150)

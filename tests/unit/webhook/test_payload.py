@@ -14,7 +14,7 @@ from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
-from daemon.core.webhook.json_values import Json
+from daemon.core.webhook.json_values import DOCUMENT_READS, Json
 from daemon.core.webhook.payload import (
     MAX_DOCUMENT_BYTES,
     EventFilters,
@@ -419,6 +419,40 @@ def test_beyond_an_allowance_nothing_is_decided() -> None:
             max_bytes=10_000,
             allowance=StepAllowance(steps=3, document_bytes=100_000),
         )
+
+
+@pytest.mark.parametrize("transform", ["data.object", "{d: data.object}", "{d: data.object.list[0]}"])
+def test_what_is_picked_of_a_body_counts_as_several_of_its_size(transform: str) -> None:
+    event = replace(EVENT, data=b'{"list":[{}%s]}' % (b",1" * 1000))
+    size = len(render(event, PLAIN, max_bytes=1))
+    allowance = StepAllowance(steps=10_000, document_bytes=size * DOCUMENT_READS - 1)
+    counted = PayloadOptions(transform="{n: length(data.object.list)}")
+    assert render(event, counted, max_bytes=100, allowance=allowance) == b'{"n":1001}'
+    picked = PayloadOptions(transform=transform)
+    with pytest.raises(TooHeavy):
+        render(event, picked, max_bytes=10_000, allowance=allowance)
+    allowance = StepAllowance(steps=10_000, document_bytes=size * DOCUMENT_READS)
+    assert render(event, picked, max_bytes=10_000, allowance=allowance) == render(event, picked, max_bytes=10_000)
+
+
+@pytest.mark.parametrize("fields", [None, ("a",)])
+def test_beyond_an_allowance_no_snapshot_is_cut(fields: tuple[str, ...] | None) -> None:
+    cut = PayloadOptions(snapshot=(("e", fields),))
+    large = replace(EVENT, snapshot=b'{"e":[%s]}' % b",".join([b'{"a":1}'] * 1000))
+    body = render(large, cut, max_bytes=1)
+    allowance = StepAllowance(steps=0, document_bytes=len(large.snapshot or b"") - 1)
+    with pytest.raises(TooHeavy):
+        render(large, cut, max_bytes=1, allowance=allowance)
+    assert render(large, PLAIN, max_bytes=1, allowance=allowance)
+    allowance.document_bytes += 1
+    assert render(large, cut, max_bytes=1, allowance=allowance) == body
+
+
+def test_a_snapshot_that_has_no_room_elsewhere_is_cut_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.core.webhook.payload.MAX_CUT_APART_BYTES", 5)
+    large = replace(EVENT, snapshot=b'{"e":{"a":1}}')
+    allowance = StepAllowance(steps=0, document_bytes=1)
+    assert render(large, PayloadOptions(snapshot=(("e", None),)), max_bytes=1, allowance=allowance)
 
 
 @pytest.mark.parametrize("allowance", [None, StepAllowance(steps=1, document_bytes=1)])
