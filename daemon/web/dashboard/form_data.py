@@ -49,14 +49,15 @@ class FormData:
         return bool(self.one(name))
 
 
-async def read(request: web.Request) -> FormData:
+async def read(request: web.Request, *, max_fields: int = MAX_FIELDS) -> FormData:
     """The form in the body of a request. Raises Problem."""
     raw = await bodies.read(request, max_bytes=MAX_BODY_BYTES)
     if raw and request.content_type != "application/x-www-form-urlencoded":
         raise Problem(415, "a page takes what its own form sends")
     await turn(request, len(raw), later_seconds=len(raw) * SECONDS_PER_BYTE)
     try:
-        fields = _parsed(raw) if len(raw) <= LONG_BYTES else await asyncio.to_thread(_parsed, raw)
+        is_short = len(raw) <= LONG_BYTES
+        fields = _parsed(raw, max_fields) if is_short else await asyncio.to_thread(_parsed, raw, max_fields)
     except ValueError as error:  # UnicodeDecodeError is one too
         raise Problem(400, "this is not what the page's form sends: load the page again") from error
     return FormData(fields)
@@ -98,5 +99,5 @@ class FormErrors:
         return [problem.message for problem in self._problems if problem.field == field]
 
 
-def _parsed(raw: bytes) -> dict[str, list[str]]:
-    return parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+def _parsed(raw: bytes, max_fields: int) -> dict[str, list[str]]:
+    return parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=max_fields, errors="strict")
