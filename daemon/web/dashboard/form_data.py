@@ -16,6 +16,7 @@ from aiohttp import web
 
 from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem
+from daemon.web.forms.request_forms import SHORT_BYTES
 from daemon.web.http.problems import Problem
 from daemon.web.http.requests import bodies
 from daemon.web.http.requests.turns import turn
@@ -54,7 +55,7 @@ async def read(request: web.Request, *, max_fields: int = MAX_FIELDS) -> FormDat
     raw = await bodies.read(request, max_bytes=MAX_BODY_BYTES)
     if raw and request.content_type != "application/x-www-form-urlencoded":
         raise Problem(415, "a page takes what its own form sends")
-    await turn(request, len(raw), later_seconds=len(raw) * SECONDS_PER_BYTE)
+    await turn(request, len(raw), short_bytes=SHORT_BYTES, later_seconds=len(raw) * SECONDS_PER_BYTE)
     try:
         is_short = len(raw) <= LONG_BYTES
         fields = _parsed(raw, max_fields) if is_short else await asyncio.to_thread(_parsed, raw, max_fields)

@@ -8,6 +8,7 @@ from daemon import config
 from daemon.core.gcra import Allowance
 from daemon.web.access.guesses import WRONG
 from daemon.web.access.limits import ALLOWANCES
+from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import MAX_BODY_BYTES, MAX_VALUES
 from daemon.web.http.connections import MAX_HEAD_BYTES
 from daemon.web.http.listeners import MAX_HEADERS, MAX_LINE_BYTES
@@ -62,7 +63,10 @@ def rates(allowances: list[Allowance]) -> str:
         ("requests that wait at a feed, of one tenant, per process", f"{MAX_WAITING_OF_TENANT}, {MAX_WAITING}"),
         ("body of a command; values in it", f"{MAX_BODY_BYTES >> 10} KiB; {MAX_VALUES:,}"),
         (
-            f"bodies of more than {SHORT_BYTES >> 10} KiB of a caller who is bound to one tenant, in the event loop",
+            (
+                f"events of more than {SHORT_BYTES >> 10} KiB and commands of more than "
+                f"{request_forms.SHORT_BYTES >> 10} KiB, of a caller who is bound to one tenant, in the event loop"
+            ),
             (
                 f"one after the other, half of the time, and one batch; {MAX_WAITING_BYTES >> 20} MiB, and "
                 f"{PATIENCE_SECONDS:g} s of waiting, {PLACE_PATIENCE_SECONDS:g} s of a batch"

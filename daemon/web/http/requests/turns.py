@@ -60,10 +60,12 @@ class Turns:
 TURNS = web.AppKey("turns", Turns)
 
 
-async def turn(request: web.Request, size_bytes: int, *, later_seconds: float = 0.0) -> None:
-    """Waits for the turn of a body, or of a part of one, if it is long. Raises Problem 503."""
+async def turn(
+    request: web.Request, size_bytes: int, *, short_bytes: int = SHORT_BYTES, later_seconds: float = 0.0
+) -> None:
+    """Waits for the turn of a body that is not short. Raises Problem 503."""
     tenant = request.get(BOUND_TO)
-    if tenant is not None and size_bytes > SHORT_BYTES:
+    if tenant is not None and size_bytes > short_bytes:
         await request.app[TURNS].turn(tenant, size_bytes, later_seconds=later_seconds)
 
 
