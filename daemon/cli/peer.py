@@ -50,9 +50,11 @@ def get(
     seconds: float = TIMEOUT_SECONDS,
     whole_seconds: float = WHOLE_SECONDS,
     most_bytes: int = _ANSWER_BYTES,
+    follows: bool = False,
 ) -> bytes:
     """The body of a 200 answer. Raises CliError for anything else, for a body of more than `most_bytes`, and for one of
-    which no byte comes for `seconds`, or that has not come after `whole_seconds`.
+    which no byte comes for `seconds`, or that has not come after `whole_seconds`. It `follows` where the answer leads
+    only if asked: a sign-in page in front of a daemon is no daemon, and must not get the token.
     """
     until = time.monotonic() + whole_seconds
     if not url.startswith(("http://", "https://")):
@@ -60,13 +62,12 @@ def get(
     request = urllib.request.Request(url)  # noqa: S310 - the scheme is checked above
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), *(() if follows else (_Staying(),)))
     try:
         with direct.open(request, timeout=seconds) as answer:
             body = _read(answer, most_bytes + 1, until)
     except urllib.error.HTTPError as error:
-        hint = "pass --token or set HOOKLEDGER_TOKEN" if error.code in {401, 403} else ""
-        raise CliError(f"{url} answers {error.code}", hint=hint) from error
+        raise CliError(f"{url} answers {error.code}", hint=_hint(error)) from error
     except (OSError, HTTPException, ValueError) as error:
         cause = getattr(error, "reason", None) or error
         message = f"{url} does not answer: {getattr(cause, 'strerror', None) or cause}"
@@ -76,6 +77,24 @@ def get(
             f"{url} answers with more than {most_bytes >> 20} MiB", hint="see whether it is the right address"
         )
     return body
+
+
+class _Staying(urllib.request.HTTPRedirectHandler):
+    """Makes an error of an answer that leads elsewhere. The library would send the token there."""
+
+    def redirect_request(self, *_args: object, **_more: object) -> None:
+        """None: there is no other request."""
+
+
+def _hint(error: urllib.error.HTTPError) -> str:
+    place = error.headers.get("Location")
+    match error.code:
+        case 401 | 403:
+            return "pass --token or set HOOKLEDGER_TOKEN"
+        case code if 300 <= code < 400 and place is not None:
+            return f"it leads to {place}: give the address of the daemon itself"
+        case _:
+            return ""
 
 
 def _read(answer: HTTPResponse, most_bytes: int, until: float) -> bytes:

@@ -110,6 +110,7 @@ class Tracing:
             self._queue.append(span)
         else:
             self._lost.inc()
+            self._tell_losing(f"{MAX_QUEUED} wait already, since the collector has not answered for long")
 
     def _run(self) -> None:
         while not self._is_closing:
@@ -123,13 +124,18 @@ class Tracing:
         while batch := self._batch():
             cause = self._export(batch)
             (self._sent if cause is None else self._lost).inc(len(batch))
-            if cause is not None and not self._is_losing:
-                log.warning("spans.lost", cause=cause)
-            elif cause is None and self._is_losing:
-                log.info("spans.sent_again")
-            self._is_losing = cause is not None
-            if self._is_losing:
+            if cause is not None:
+                self._tell_losing(cause)
                 return
+            if self._is_losing:
+                log.info("spans.sent_again")
+                self._is_losing = False
+
+    def _tell_losing(self, cause: str) -> None:
+        """Says so once: in the thread, or beside it if the thread does not come back."""
+        if not self._is_losing:
+            self._is_losing = True
+            log.warning("spans.lost", cause=cause)
 
     def _tell_left_out(self) -> None:
         noted = self._noted_left_out

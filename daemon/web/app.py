@@ -18,6 +18,7 @@ from daemon.web.api.operator import failing, login_links, ops, status, tokens, w
 from daemon.web.api.routes import metrics, preview, routes, sample_events
 from daemon.web.dashboard import routing
 from daemon.web.http import problems
+from daemon.web.http.requests.turns import TURNS, Turns
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
@@ -120,6 +121,7 @@ def _application(services: Services) -> web.Application:
     application[TENANT_LIMITS] = TenantLimits()
     application[GUESSES] = Guesses(trusted_proxies=services.config.server.trusted_proxies)
     application[REFUSALS] = RefusalLog()
+    application[TURNS] = Turns()
     application.on_response_prepare.append(_add_default_headers)
     return application
 

@@ -41,7 +41,7 @@ def anchors_in(place: str | None) -> list[Anchor]:
         return []
     try:
         if place.startswith(("http://", "https://")):
-            raw = peer.get(place, most_bytes=ANCHOR_BYTES)
+            raw = peer.get(place, most_bytes=ANCHOR_BYTES, follows=True)
         else:
             raw = read(Path(place), ANCHOR_BYTES)
         return parse_anchors(raw.decode())

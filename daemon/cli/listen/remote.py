@@ -33,6 +33,8 @@ CONNECT_SECONDS = 10.0
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_RETRY_AFTER_SECONDS = 30.0
 PAGE_EVENTS = 100
+# The page of a daemon has a megabyte, and the event with which it is full, which may be as long as its operator allows.
+MAX_ANSWER_BYTES = 256 << 20
 
 # The head of a request has a limit: more types than fit into so many characters are chosen here, out of all.
 TYPES_CHARACTERS = 4000
@@ -173,7 +175,7 @@ class RemoteFeed:
         """The body of a 200 answer."""
         try:
             async with self._session.get(self._url + path, allow_redirects=False) as response:
-                body = await response.read()
+                body = await _read(response)
         except TimeoutError:
             raise _TryAgain("does not answer in time") from None
         except aiohttp.InvalidURL:
@@ -200,6 +202,17 @@ class RemoteFeed:
             f"{self._url} answers, but not as a Hookledger daemon does",
             hint="give the address of its API, like http://127.0.0.1:8080",
         )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Raises CliError for one without an end."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            message = f"{response.url.origin()} answers with more than {MAX_ANSWER_BYTES >> 20} MiB"
+            raise CliError(message, hint="see whether it is the right address")
+    return bytes(body)
 
 
 def _event(text: str) -> FeedEvent:

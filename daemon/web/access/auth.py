@@ -25,6 +25,7 @@ from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Access, Declaration, declared
 from daemon.web.http.problems import Problem
 from daemon.web.http.requests.parameters import check_headers, check_parameters, check_tenant, if_match
+from daemon.web.http.requests.turns import BOUND_TO
 from daemon.web.http.services import SERVICES
 from eventstore.access.sessions import Session
 
@@ -85,6 +86,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         caller = await _identify(request)
         request[CALLER] = replace(caller, origin="dashboard") if endpoint.is_page else caller
         request[IDENTIFYING_SECONDS] = clock() - began_at
+        if caller.tenant is not None:
+            request[BOUND_TO] = caller.tenant
         _check_access(request, endpoint, caller)
         if endpoint.is_page:
             check_tenant(request)

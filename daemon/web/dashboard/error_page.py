@@ -68,6 +68,8 @@ _RETRYABLE = frozenset({401, 429, 503})
 ENDED_TITLE = "Your session has ended"
 # A longer form is not kept: a page has at most 100 kB.
 MAX_KEPT_BYTES = 48 * 1024
+# One with all of the types that a webhook may name has half as many. Anybody may send one without having signed in.
+MAX_KEPT_FIELDS = 500
 
 
 async def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
@@ -118,6 +120,6 @@ async def _kept_form(request: web.Request) -> FormData | None:
     if request.method != "POST" or not is_short or not browsers.is_from_our_page(request.headers, own_url):
         return None
     try:
-        return await form_data.read(request)
+        return await form_data.read(request, max_fields=MAX_KEPT_FIELDS)
     except (Problem, HttpProcessingError, web.RequestPayloadError, ConnectionError):
         return None

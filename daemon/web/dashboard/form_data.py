@@ -16,13 +16,17 @@ from aiohttp import web
 
 from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem
+from daemon.web.forms.request_forms import SHORT_BYTES
 from daemon.web.http.problems import Problem
 from daemon.web.http.requests import bodies
+from daemon.web.http.requests.turns import turn
 
 MAX_BODY_BYTES = 512 * 1024  # 256 KiB of JSON in a form field, where one byte may be encoded as three
 MAX_FIELDS = 5000
 # A longer form is parsed in a thread: the longest takes a tenth of a second if it is all percent signs.
 LONG_BYTES = 32 * 1024
+# What it takes about to parse and check a long form, and to make the page that shows it again.
+SECONDS_PER_BYTE = 5e-7
 # The hidden field that holds the id of a form.
 FORM_ID_FIELD = "once"
 
@@ -46,15 +50,18 @@ class FormData:
         return bool(self.one(name))
 
 
-async def read(request: web.Request) -> FormData:
+async def read(request: web.Request, *, max_fields: int = MAX_FIELDS) -> FormData:
     """The form in the body of a request. Raises Problem."""
     raw = await bodies.read(request, max_bytes=MAX_BODY_BYTES)
     if raw and request.content_type != "application/x-www-form-urlencoded":
         raise Problem(415, "a page takes what its own form sends")
+    await turn(request, len(raw), short_bytes=SHORT_BYTES, later_seconds=len(raw) * SECONDS_PER_BYTE)
     try:
-        return FormData(_parsed(raw) if len(raw) <= LONG_BYTES else await asyncio.to_thread(_parsed, raw))
+        is_short = len(raw) <= LONG_BYTES
+        fields = _parsed(raw, max_fields) if is_short else await asyncio.to_thread(_parsed, raw, max_fields)
     except ValueError as error:  # UnicodeDecodeError is one too
         raise Problem(400, "this is not what the page's form sends: load the page again") from error
+    return FormData(fields)
 
 
 def new_form_id() -> str:
@@ -93,5 +100,5 @@ class FormErrors:
         return [problem.message for problem in self._problems if problem.field == field]
 
 
-def _parsed(raw: bytes) -> dict[str, list[str]]:
-    return parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+def _parsed(raw: bytes, max_fields: int) -> dict[str, list[str]]:
+    return parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=max_fields, errors="strict")

@@ -38,6 +38,9 @@ _ONE_TIME_LINKS = "/login/"
 # A percent sign without two hexadecimal digits behind it.
 _NO_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
 
+# A login link below another path: a proxy has left there what `server.public_url` has before ours.
+_LINK = re.compile(r"(/login/)[\w-]{16,}", re.ASCII)
+
 # A token in a path: somebody may write the token, or a part of it, where its id belongs.
 _TOKEN = re.compile("(hl_[a-z]+_[0-9a-f]{12}_)[^/]+", re.IGNORECASE)
 
@@ -214,7 +217,7 @@ def shown_path(request: web.Request) -> str:
     """The path for the log: without the query, and without the secret of a login link or of a token."""
     if request.path.startswith(_ONE_TIME_LINKS):
         return f"{_ONE_TIME_LINKS}…"
-    return _TOKEN.sub(r"\g<1>…", request.path)
+    return _TOKEN.sub(r"\g<1>…", _LINK.sub(r"\g<1>…", request.path))
 
 
 @web.middleware

@@ -42,7 +42,12 @@ class Batch:
 
     @property
     def is_one_part(self) -> bool:
-        return len(self.lines) <= PART_EVENTS and sum(line.size_bytes for line in self.lines) <= PART_BYTES
+        return len(self.lines) <= PART_EVENTS and self.size_bytes <= PART_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the lines are that are not parsed yet."""
+        return sum(line.size_bytes for line in self.lines)
 
     async def parts(self, parse: ParseLine) -> AsyncIterator[list[NewEvent]]:
         """The valid events of all lines, one part at a time. A line is dropped once it is parsed."""

@@ -29,8 +29,10 @@ from daemon.web.http import problems, shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
 from daemon.web.http.requests import bodies
+from daemon.web.http.requests.turns import place, turn
 from daemon.web.http.services import SERVICES
 from daemon.web.ingest import cloud_events, ingest_spans, reading
+from daemon.web.ingest.batch import Batch
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.cloud_events import CloudEvents, Mode
 from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, EVENT, EVENT_LINES, FateShape, PublishedShape
@@ -108,6 +110,7 @@ async def _publish_one(request: web.Request, take: Take, cloud: CloudEvents | No
     clock, seconds = asyncio.get_running_loop().time, _seconds_left(request)
     began_at = clock()
     known = await services.catalogue.known_types(seconds=seconds)
+    await turn(request, len(raw))
     text = raw.removeprefix(BYTE_ORDER_MARK) if cloud is None else raw
     parsed = _parse(request, text, now=services.now(), known=known, cloud=cloud)
     if isinstance(parsed, tuple):
@@ -121,8 +124,17 @@ async def _publish_one(request: web.Request, take: Take, cloud: CloudEvents | No
 
 
 async def _publish_many(request: web.Request, take: Take, cloud: CloudEvents | None = None) -> web.Response:
+    if cloud is None:
+        lines = await reading.lines(request, take)
+        async with place(request, lines.size_bytes):
+            return await _publish_batch(request, lines)
+    raw = await reading.array(request, take)
+    async with place(request, len(raw)):
+        return await _publish_batch(request, await reading.elements(request, raw), cloud)
+
+
+async def _publish_batch(request: web.Request, batch: Batch, cloud: CloudEvents | None = None) -> web.Response:
     services = request.app[SERVICES]
-    batch = await (reading.lines if cloud is None else reading.array)(request, take)
     seconds = _seconds_left(request) + len(batch.lines) / BATCH_EVENTS_PER_SECOND
     async with _answering_within(seconds):
         now, known = services.now(), await services.catalogue.known_types()

@@ -39,17 +39,23 @@ async def lines(request: web.Request, take: Take) -> Batch:
     return batch
 
 
-async def array(request: web.Request, take: Take) -> Batch:
-    """The events of an array, as lines that are numbered from 1. Raises Problem like `lines`, and if it is no array."""
+async def array(request: web.Request, take: Take) -> bytes:
+    """A body that should be an array. Raises Problem for too many bytes, or if they come too slowly."""
     limits = request.app[SERVICES].config.events
     raw = bytearray()
     async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * ARRAY_MAX_EVENT_SIZES):
         take(len(chunk))
         raw += chunk
+    return bytes(raw)
+
+
+async def elements(request: web.Request, raw: bytes) -> Batch:
+    """The events of an array, as lines that are numbered from 1. Raises Problem for too many, or if it is no array."""
+    limits = request.app[SERVICES].config.events
     batch = Batch()
     unyielded_bytes = 0
     try:
-        for number, text in enumerate(cloud_event.elements(bytes(raw)), start=1):
+        for number, text in enumerate(cloud_event.elements(raw), start=1):
             kept = text if len(text) <= limits.max_bytes else None
             batch.lines.append(Line(number=number, text=kept, size_bytes=len(text)))
             _check_count(number, limits.batch_max)

@@ -216,7 +216,9 @@ def _query(parameter: Query) -> Schema:
 
 
 def _headers(declared: Declaration) -> list[Schema]:
-    names = ["Idempotency-Key"] if declared.is_command else []
+    names = ["traceparent", "tracestate"] if declared.access is Access.PUBLISH else []
+    if declared.is_command:
+        names.append("Idempotency-Key")
     if declared.is_command and declared.is_versioned:
         names.append("If-Match")
     return [_reference("parameters", name) for name in names]

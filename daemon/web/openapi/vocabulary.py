@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daemon.core.drafts.scope import BOUND, UNBOUND, Scope, ScopeKind
+from daemon.core.events import trace_context
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN
 from daemon.web.access import auth
 from daemon.web.http.endpoints import Access
@@ -121,6 +122,21 @@ HEADERS: dict[str, Schema] = {
         "description": "The version that the route must have, as in its ETag; `*` for any.",
         "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[0-9]{1,9}"|[0-9]{1,9})$'},
         "example": '"3"',
+    },
+    trace_context.HEADER: {
+        "name": trace_context.HEADER,
+        "in": "header",
+        "description": "The trace that this belongs to (W3C Trace Context): the attempts of its deliveries go on with "
+        "it, if the installation traces.",
+        "schema": {"type": "string"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    },
+    trace_context.STATE_HEADER: {
+        "name": trace_context.STATE_HEADER,
+        "in": "header",
+        "description": "What other systems add to the trace.",
+        "schema": {"type": "string"},
+        "example": "vendor=value",
     },
 }
 

@@ -42,8 +42,10 @@ RETRY_SECONDS = 1.0
 CHECK_SECONDS = 60.0
 WRITE_TIMEOUT_SECONDS = 30.0
 
-# A spreadsheet takes a text with such a beginning for a formula. A quote before it makes it a text.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a text with such a beginning for a formula; one in Japanese also the wide forms. A quote before it
+# makes it a text.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
+            "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
 
 log = structlog.get_logger(__name__)
 

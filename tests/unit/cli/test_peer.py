@@ -15,15 +15,16 @@ from daemon.cli.console.failures import CliError
 
 
 @contextmanager
-def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that gives one answer."""
+def answering(answer: Callable[[socket.socket], None], requests: list[bytes] | None = None) -> Iterator[str]:
+    """A server that gives one answer; `requests` gets what was asked."""
+    requests = [] if requests is None else requests
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
             with suppress(OSError):
                 connection, _ = listening.accept()
                 with connection:
-                    connection.recv(65536)
+                    requests.append(connection.recv(65536))
                     answer(connection)
 
         thread = threading.Thread(target=serve)
@@ -31,7 +32,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            listening.close()
+            listening.shutdown(socket.SHUT_RDWR)  # nobody may have come
             thread.join(10)
 
 
@@ -70,3 +71,26 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up() -> None:
 def test_an_answer_that_is_cut_off_is_none() -> None:
     with answering(_cut) as url, pytest.raises(CliError, match="does not answer: IncompleteRead"):
         peer.get(url)
+
+
+def _to(place: str) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n".encode())
+
+
+def test_a_daemon_that_leads_elsewhere_is_not_followed_and_no_token_gets_there() -> None:
+    asked: list[bytes] = []
+    with (
+        answering(_whole, asked) as elsewhere,
+        answering(_to(f"{elsewhere}/signin")) as url,
+        pytest.raises(CliError, match=f"{url}/v1/projection answers 302") as refused,
+    ):
+        peer.fetch_projection(url, "hl_admin_secret")
+    assert refused.value.report.hint == f"it leads to {elsewhere}/signin: give the address of the daemon itself"
+    assert not asked
+
+
+def test_what_is_no_daemons_may_lie_elsewhere() -> None:
+    asked: list[bytes] = []
+    with answering(_whole, asked) as elsewhere, answering(_to(elsewhere)) as url:
+        assert peer.get(url, follows=True) == b"x" * 200_000
+    assert len(asked) == 1

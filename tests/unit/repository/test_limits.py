@@ -8,8 +8,11 @@ from daemon import config
 from daemon.core.gcra import Allowance
 from daemon.web.access.guesses import WRONG
 from daemon.web.access.limits import ALLOWANCES
+from daemon.web.forms import request_forms
+from daemon.web.forms.request_forms import MAX_BODY_BYTES, MAX_VALUES
 from daemon.web.http.connections import MAX_HEAD_BYTES
 from daemon.web.http.listeners import MAX_HEADERS, MAX_LINE_BYTES
+from daemon.web.http.requests.turns import MAX_WAITING_BYTES, PATIENCE_SECONDS, PLACE_PATIENCE_SECONDS, SHORT_BYTES
 from daemon.web.ingest.reading import ARRAY_MAX_EVENT_SIZES, BATCH_MAX_EVENT_SIZES
 from daemon.web.service.events.feed_pages import MAX_WAITING, MAX_WAITING_OF_TENANT
 from daemon.web.service.exports import MAX_EXPORTS, MAX_EXPORTS_OF_TENANT
@@ -58,6 +61,17 @@ def rates(allowances: list[Allowance]) -> str:
             f"{DEFAULTS.database.query_connections}, {DEFAULTS.database.query_connections // 2}",
         ),
         ("requests that wait at a feed, of one tenant, per process", f"{MAX_WAITING_OF_TENANT}, {MAX_WAITING}"),
+        ("body of a command; values in it", f"{MAX_BODY_BYTES >> 10} KiB; {MAX_VALUES:,}"),
+        (
+            (
+                f"events of more than {SHORT_BYTES >> 10} KiB and commands of more than "
+                f"{request_forms.SHORT_BYTES >> 10} KiB, of a caller who is bound to one tenant, in the event loop"
+            ),
+            (
+                f"one after the other, half of the time, and one batch; {MAX_WAITING_BYTES >> 20} MiB, and "
+                f"{PATIENCE_SECONDS:g} s of waiting, {PLACE_PATIENCE_SECONDS:g} s of a batch"
+            ),
+        ),
         ("body of a batch of NDJSON", f"{BATCH_MAX_EVENT_SIZES} × `events.max_bytes`"),
         ("body of an array of CloudEvents", f"{ARRAY_MAX_EVENT_SIZES} × `events.max_bytes`"),
     ],

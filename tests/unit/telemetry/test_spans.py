@@ -95,6 +95,32 @@ def test_more_than_the_queue_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> 
     assert counts(metrics) == {"sent": 0, "lost": 10, "left_out": 0}
 
 
+def test_that_a_collector_does_not_end_its_answer_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spans, "MAX_QUEUED", 3)
+    asked, answering = threading.Event(), threading.Event()
+
+    class Slow(Collector):
+        def export(self, batch: Sequence[FinishedSpan]) -> str | None:
+            asked.set()
+            assert answering.wait(30)
+            return super().export(batch)
+
+    collector, metrics = Slow(), Metrics()
+    tracing = Tracing(TracingSection(), metrics, exporter=collector)
+    with capture_logs() as lines:
+        tracing.start()
+        tracing.record(span())
+        assert asked.wait(30)
+        for _ in range(5):
+            tracing.record(span())
+        assert [line["event"] for line in lines] == ["spans.lost"]
+        answering.set()
+        tracing.close()
+    assert [line["event"] for line in lines] == ["spans.lost", "spans.sent_again"]
+    assert "has not answered" in lines[0]["cause"]
+    assert counts(metrics) == {"sent": 4, "lost": 2, "left_out": 0}
+
+
 @pytest.mark.parametrize("cause", ["nobody listens", RuntimeError("a bug of a library")])
 def test_that_spans_are_lost_is_said_once_and_that_they_are_not_any_more_once(cause: str | Exception) -> None:
     collector, metrics = Collector(cause), Metrics()

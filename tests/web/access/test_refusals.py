@@ -67,6 +67,15 @@ async def test_the_secret_of_a_login_link_is_never_in_the_log(app: App) -> None:
     assert "canary" not in str(logs)
 
 
+@pytest.mark.parametrize("before", ["/hooks", "/a/b"])
+async def test_nor_is_it_where_a_proxy_leaves_its_own_path_before_ours(app: App, before: str) -> None:
+    secret = f"canary-_{'x' * 35}"
+    with capture_logs() as logs:
+        assert (await app.ask("POST", f"{before}/login/{secret}")).status == 404
+    assert [line["path"] for line in refused(logs)] == [f"{before}/login/…"]
+    assert "canary" not in str(logs)
+
+
 async def test_a_token_in_the_place_of_its_id_is_never_in_the_log(app: App) -> None:
     text = await token(app.database, "producer")
     with capture_logs() as logs:

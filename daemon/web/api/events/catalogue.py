@@ -110,7 +110,9 @@ async def replace_event_types(request: web.Request) -> web.Response:
     `events.strict_types`, other types cannot be published from then on. Routes keep their subscriptions, and
     operational types stay. The answer says how many types came, changed and went.
     """
-    form = await request_forms.read(request, CatalogueForm, max_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
+    form = await request_forms.read(
+        request, CatalogueForm, max_bytes=MAX_CATALOGUE_BYTES, max_values=MAX_CATALOGUE_BYTES, bare="event_types"
+    )
     drafts = form.drafts()
     try:
         changes = await request.app[SERVICES].catalogue.replace_and_compare(drafts)

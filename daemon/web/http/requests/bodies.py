@@ -39,38 +39,21 @@ async def read(request: web.Request, *, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body, chunk by chunk; a packed one is unpacked, and `max_bytes` holds for both. Raises Problem like `read`.
-
-    Raises Problem 415 for an encoding that is not taken, 400 for a body that is not encoded so.
-    """
-    inflater = inflater_of(request)
-    if inflater is None:
-        async for chunk in _raw_chunks(request, max_bytes=max_bytes):
-            yield chunk
-        return
-    unpacked_bytes = 0
-    async for packed in _raw_chunks(request, max_bytes=max_bytes):
-        for chunk in inflater.feed(packed):
-            unpacked_bytes += len(chunk)
-            if unpacked_bytes > max_bytes:
-                raise _too_large(max_bytes)
-            if chunk:
-                yield chunk
-            await asyncio.sleep(0)  # one chunk may unpack to all that is allowed
-    inflater.end()
-
-
-def parsed_object(raw: bytes, *, bare: str | None = None, opaque: str | None = None) -> Mapping[str, object]:
+def parsed_object(
+    raw: bytes, *, bare: str | None = None, opaque: str | None = None, max_values: int | None = None
+) -> Mapping[str, object]:
     """The JSON object in `raw`. If `bare` is given, a list is accepted as the value of that field.
 
     An object in the field `opaque` may be all that a published event may be. It is not read: its value here is an
     empty object, and the caller takes its text.
 
-    Raises Problem for what is no such JSON, Invalid for names that an object has twice.
+    Raises Problem for what is no such JSON, or has more values than `max_values`, and Invalid for names that an object
+    has twice.
     """
     try:
         raw = raw if opaque is None else _emptied(raw, opaque)
+        if max_values is not None:
+            _check_values(raw, max_values)
         value = orjson.loads(raw)
         raw_json.check_depth(value, most=_MAX_LEVELS)
         repeated = _repeated(raw)
@@ -111,6 +94,34 @@ async def _raw_chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[
         received_bytes += len(chunk)
         if received_bytes <= max_bytes:
             yield chunk
+
+
+def _check_values(raw: bytes, most: int) -> None:
+    """Raises Problem 413 for JSON with more than about so many values: each may cost an error of its own."""
+    if raw.count(b",") >= most:
+        raise Problem(413, f"the body has more than {most} values; nothing was done")
+
+
+async def chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body, chunk by chunk; a packed one is unpacked, and `max_bytes` holds for both. Raises Problem like `read`.
+
+    Raises Problem 415 for an encoding that is not taken, 400 for a body that is not encoded so.
+    """
+    inflater = inflater_of(request)
+    if inflater is None:
+        async for chunk in _raw_chunks(request, max_bytes=max_bytes):
+            yield chunk
+        return
+    unpacked_bytes = 0
+    async for packed in _raw_chunks(request, max_bytes=max_bytes):
+        for chunk in inflater.feed(packed):
+            unpacked_bytes += len(chunk)
+            if unpacked_bytes > max_bytes:
+                raise _too_large(max_bytes)
+            if chunk:
+                yield chunk
+            await asyncio.sleep(0)  # one chunk may unpack to all that is allowed
+    inflater.end()
 
 
 def _too_large(max_bytes: int) -> Problem:

@@ -81,6 +81,12 @@ async def test_a_spreadsheet_takes_no_text_for_a_formula(app: App, id: str) -> N
     assert lines(await export(app, EVENTS, NDJSON))[0]["id"] == id
 
 
+@pytest.mark.parametrize("name", ["\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)"])
+def test_nor_does_a_spreadsheet_in_japanese(name: str) -> None:
+    encode = exports._csv_of({"route_name": ("route", "name")})
+    assert encode([{"route": {"name": name}}]).decode() == f"route_name\r\n'{name}\r\n"
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [

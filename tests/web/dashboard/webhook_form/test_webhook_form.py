@@ -828,7 +828,7 @@ async def test_a_form_full_of_percent_signs_is_read(app: App, monkeypatch: pytes
     """It is parsed in a thread, so that the event loop can serve other requests."""
     read_in: list[threading.Thread] = []
 
-    def parsed(raw: bytes) -> dict[str, list[str]]:
+    def parsed(raw: bytes, _max_fields: int) -> dict[str, list[str]]:
         read_in.append(threading.current_thread())
         return {"target_url": [raw.decode()]}
 
