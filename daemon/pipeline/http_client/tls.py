@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import ssl
+import sys
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
@@ -29,6 +30,7 @@ _FINITE_FIELDS = ("kx-dhe", "kx-dhe-psk")
 _CURVES = "X25519:P-256:X448:P-521:P-384"
 # As OpenSSL's ssl.h has SSL_CTRL_SET_GROUPS_LIST and SSL_CTRL_SET_MAX_CERT_LIST.
 _SET_GROUPS_LIST, _SET_MAX_CERTIFICATES = 92, 51
+_LAST_KNOWN = (3, 14)
 
 
 def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
@@ -78,10 +80,11 @@ def _offer_no_finite_fields(context: ssl.SSLContext) -> None:
 def _control(context: ssl.SSLContext, command: int, number: int, text: bytes | None) -> None:
     """Tells OpenSSL what Python has no function for, where the interpreter uses a library of OpenSSL.
 
-    The first member of CPython's object is OpenSSL's context.
+    The first member of CPython's object is OpenSSL's context, in the releases up to _LAST_KNOWN. Where that is not
+    certain nothing is told, and tests of what it bounds fail.
     """
     file = getattr(import_module("_ssl"), "__file__", None)
-    if file is None or platform.python_implementation() != "CPython":
+    if file is None or platform.python_implementation() != "CPython" or sys.version_info[:2] > _LAST_KNOWN:
         return
     control = getattr(ctypes.CDLL(file), "SSL_CTX_ctrl", None)
     if control is not None:
