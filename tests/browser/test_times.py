@@ -65,7 +65,7 @@ async def test_what_is_entered_in_ones_own_time_means_that_moment(browser: Brows
     created = datetime.fromisoformat((await webhook.told())["created_at"])
     visit = await visitor(browser, live, NEW_YORK)
     page = await visit.at(f"/t/{tenant}/deliveries")
-    later = created.astimezone(ZoneInfo(NEW_YORK)) + timedelta(hours=1)
+    later = (created.astimezone(ZoneInfo(NEW_YORK)) + timedelta(hours=1)).replace(second=30)  # :00 would not be shown
     await page.get_by_text("Period").or_(page.locator(".filters summary")).first.click()
     field = page.locator("#until")
     await field.fill(f"{later:%Y-%m-%dT%H:%M:%S}")
