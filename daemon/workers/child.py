@@ -33,7 +33,7 @@ async def run(own: WorkerOrders, *, control_pipe: int, describe: Callable[[Excep
     with (
         signals.listening(embedded.stop_at_once, ignores_repeats=True) as received,
         _obeying(control_pipe, received, incarnations, describe),
-        _giving_signs(own.watchdog),
+        _sending_pings(own.watchdog),
         received.stopping(incarnations.stop),
     ):
         await incarnations.run(lambda _running: _answer(orders.READY))
@@ -91,12 +91,12 @@ def _obeying(
 
 
 @contextmanager
-def _giving_signs(descriptor: int) -> Iterator[None]:
-    giving = asyncio.create_task(watchdog.give_signs(descriptor))
+def _sending_pings(descriptor: int) -> Iterator[None]:
+    sending = asyncio.create_task(watchdog.send_pings(descriptor))
     try:
         yield
     finally:
-        giving.cancel()
+        sending.cancel()
 
 
 def _answer(line: bytes) -> None:

@@ -42,7 +42,7 @@ class InheritedSockets:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOrders:
     """`number` is the worker's slot, from 0. A restarted worker takes the slot of the one that died. `watchdog` is the
-    descriptor for its signs of life (daemon.workers.watchdog).
+    descriptor for its pings (daemon.workers.watchdog).
     """
 
     number: int

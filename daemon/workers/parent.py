@@ -222,7 +222,7 @@ class Workers:
             self._tell_unstartable(number, error)
             return None
         finally:
-            watchdog.inherited()
+            watchdog.close_writing()
         log.info("worker.started", worker=number, pid=process.pid)
         return WorkerProcess(process, replace(self._orders, number=number, watchdog=watchdog.descriptor), watchdog)
 

@@ -1,9 +1,9 @@
 """The watchdog of workers: how a parent finds out that the event loop of a worker stands still.
 
 A worker that dies is seen at once. One that hangs keeps its place: its shards go to other processes when its leases run
-out, but it answers none of the requests that it has accepted, and nobody starts it anew. So a worker writes a byte into
-a pipe from time to time, and the parent kills one of which it found none so often. It counts its looks and not the
-seconds: where parent and workers are paused together, as a container or a machine is, nobody is killed for it.
+out, but it answers none of the requests that it has accepted, and nobody starts it anew. So a worker pings its parent
+by a pipe, and the parent kills one whose pings were missed so often in a row. It counts them and not the seconds: where
+parent and workers are paused together, as a container or a machine is, nobody is killed for it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,45 @@ import asyncio
 import contextlib
 import os
 
-SIGN_SECONDS = 5.0
+PING_SECONDS = 5.0
 # Together as long as systemd waits for the main process (deploy/hookledger.service).
-LOOKS = 6
+MISSED_PINGS = 6
 
 _MANY = 4096
 
 
 class Watchdog:
-    """The parent's side, for one worker. `descriptor` is what the worker inherits; `inherited` once it has."""
+    """The parent's side, for one worker. `descriptor` is the end of the pipe that the worker inherits."""
 
     def __init__(self) -> None:
-        self._signs, self.descriptor = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._reading, self.descriptor = os.pipe()
+        for each in (self._reading, self.descriptor):
+            os.set_blocking(each, False)
 
-    def inherited(self) -> None:
+    def close_writing(self) -> None:
+        """Closes the worker's end here, once the worker has it."""
         os.close(self.descriptor)
 
     def close(self) -> None:
-        os.close(self._signs)
+        os.close(self._reading)
 
     async def until_hanging(self) -> None:
-        """Returns when the worker has given no sign for so many looks."""
-        in_vain = 0
-        while in_vain < LOOKS:
-            await asyncio.sleep(SIGN_SECONDS)
-            in_vain = 0 if self._has_signs() else in_vain + 1
+        """Returns when MISSED_PINGS of the worker's pings in a row were missed."""
+        missed = 0
+        while missed < MISSED_PINGS:
+            await asyncio.sleep(PING_SECONDS)
+            missed = 0 if self._was_pinged() else missed + 1
 
-    def _has_signs(self) -> bool:
+    def _was_pinged(self) -> bool:
         try:
-            return os.read(self._signs, _MANY) != b""
+            return os.read(self._reading, _MANY) != b""
         except BlockingIOError:
             return False
 
 
-async def give_signs(descriptor: int) -> None:
+async def send_pings(descriptor: int) -> None:
     """The worker's side: says that its event loop turns, for ever."""
     while True:
-        with contextlib.suppress(OSError):  # nobody reads: there are enough signs, or no parent any more
+        with contextlib.suppress(OSError):  # the pipe is full, or there is no parent any more
             os.write(descriptor, b".")
-        await asyncio.sleep(SIGN_SECONDS)
+        await asyncio.sleep(PING_SECONDS)

@@ -70,7 +70,7 @@ async def test_a_worker_that_refuses_to_start_ends_the_whole_with_its_code(
 async def test_a_worker_without_signs_of_life_is_killed_and_one_with_them_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "SIGN_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "PING_SECONDS", 0.1)
     silent = f"""exec {sys.executable} -c '
 import os, pickle, sys, time
 sys.path.insert(0, "{HERE}")

@@ -150,7 +150,7 @@ async def test_a_worker_that_hangs_is_killed_and_started_anew(hookledger: Comman
         await create_route(http, there.url, "acme")
         before = pids(daemon)
         os.kill(before[1], signal.SIGSTOP)
-        await until(lambda: pids(daemon)[1] != before[1], seconds=3 * watchdog.SIGN_SECONDS * watchdog.LOOKS)
+        await until(lambda: pids(daemon)[1] != before[1], seconds=3 * watchdog.PING_SECONDS * watchdog.MISSED_PINGS)
         (hanging,) = daemon.events("worker.hanging")
         assert (hanging["worker"], hanging["pid"]) == (1, before[1])
         assert pids(daemon)[0] == before[0]

@@ -25,9 +25,9 @@ DNS_DEADLINE_SECONDS = 5.0
 """The tries are per name server; this bounds all of them together."""
 REMEMBERED_SECONDS = 10.0
 REMEMBERED_NAMES = 4096
-MAX_FOUND = 32
+MAX_RESOLVED = 32
 """Addresses of each family. An answer may have thousands, and each is judged whenever a socket is opened."""
-WHOLE_AT_ONCE = 4
+TCP_AT_ONCE = 4
 """Names that may be asked for by TCP at once."""
 
 
@@ -49,7 +49,7 @@ class SystemResolver:
     """
 
     def __init__(self, nameservers: Sequence[str] | None = None) -> None:
-        self._dns, self._whole_dns = (
+        self._dns, self._tcp_dns = (
             aiodns.DNSResolver(
                 nameservers=nameservers,
                 timeout=DNS_TIMEOUT_SECONDS,
@@ -58,7 +58,7 @@ class SystemResolver:
             )
             for also in (pycares.ARES_FLAG_IGNTC, 0)
         )
-        self._whole_places = asyncio.Semaphore(WHOLE_AT_ONCE)
+        self._tcp_places = asyncio.Semaphore(TCP_AT_ONCE)
 
     async def resolve(self, host: str) -> Sequence[str]:
         try:
@@ -67,24 +67,24 @@ class SystemResolver:
             except aiodns.error.DNSError as error:
                 if error.args[0] != aiodns.error.ARES_ENODATA:
                     raise
-            async with self._whole_places:
-                return await _addresses(self._whole_dns, host)
+            async with self._tcp_places:
+                return await _addresses(self._tcp_dns, host)
         except aiodns.error.DNSError as error:
             raise OSError(None, "the name has no address") from error
 
     async def close(self) -> None:
         await self._dns.close()
-        await self._whole_dns.close()
+        await self._tcp_dns.close()
 
 
 async def _addresses(dns: aiodns.DNSResolver, host: str) -> Sequence[str]:
-    """The first MAX_FOUND of each family. Raises DNSError."""
+    """The first MAX_RESOLVED of each family. Raises DNSError."""
     found = await dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     by_family = Counter[int]()
     addresses = []
     for node in found.nodes:
         by_family[node.family] += 1
-        if by_family[node.family] <= MAX_FOUND:
+        if by_family[node.family] <= MAX_RESOLVED:
             addresses.append(node.addr[0].decode("ascii"))
     return addresses
 

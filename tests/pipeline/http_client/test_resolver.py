@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from daemon.pipeline.http_client import resolver
-from daemon.pipeline.http_client.resolver import MAX_FOUND, RememberingResolver, SystemResolver
+from daemon.pipeline.http_client.resolver import MAX_RESOLVED, RememberingResolver, SystemResolver
 from tests.support.receivers.dns import DnsEntry, FakeResolver, NameServer
 
 
@@ -54,7 +54,7 @@ async def test_of_a_name_with_thousands_of_addresses_those_are_enough_that_fit_i
 async def test_a_name_whose_datagram_has_no_address_is_asked_for_by_tcp_and_has_so_many_at_most() -> None:
     async with asked_of(DnsEntry(addresses=MANY, in_datagram=0)) as (names, server):
         found = await names.resolve("hooks.shop.com")
-        assert len(set(found)) == MAX_FOUND
+        assert len(set(found)) == MAX_RESOLVED
         assert set(found) <= set(MANY)
         assert server.asked_by_tcp["hooks.shop.com"] > 0
 

@@ -64,21 +64,21 @@ def test_a_refusal_is_one_line_that_a_pipe_takes_whatever_it_says(why: str) -> N
 async def test_a_watchdog_hears_an_event_loop_that_turns_and_misses_one_that_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watchdog, "SIGN_SECONDS", 0.001)
+    monkeypatch.setattr(watchdog, "PING_SECONDS", 0.001)
     dog, looks = Watchdog(), 0
-    look = dog._has_signs
+    look = dog._was_pinged
 
     def counted() -> bool:
         nonlocal looks
         looks += 1
         return look()
 
-    monkeypatch.setattr(dog, "_has_signs", counted)
-    giving = asyncio.create_task(watchdog.give_signs(dog.descriptor))
+    monkeypatch.setattr(dog, "_was_pinged", counted)
+    sending = asyncio.create_task(watchdog.send_pings(dog.descriptor))
     hanging = asyncio.create_task(dog.until_hanging())
-    await until(lambda: looks > 5 * watchdog.LOOKS)
+    await until(lambda: looks > 5 * watchdog.MISSED_PINGS)
     assert not hanging.done()
-    giving.cancel()
+    sending.cancel()
     await asyncio.wait_for(hanging, 30)
-    dog.inherited()
+    dog.close_writing()
     dog.close()
