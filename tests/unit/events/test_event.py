@@ -384,8 +384,11 @@ def test_a_pattern_has_the_length_of_a_type_at_most() -> None:
 
 
 @given(st.text(max_size=5))
-def test_a_tenant_is_printable_ascii_without_spaces(text: str) -> None:
-    is_right = text != "" and all("!" <= character <= "~" for character in text)
+@example(".")
+@example("..")
+@example("...")
+def test_a_tenant_is_printable_ascii_without_spaces_and_no_step_in_a_path(text: str) -> None:
+    is_right = text not in {"", ".", ".."} and all("!" <= character <= "~" for character in text)
     assert (tenant_problem(text) is None) is is_right
 
 
