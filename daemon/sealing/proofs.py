@@ -21,7 +21,7 @@ from daemon.core.sealing.tree import Part, leaf_hash
 from daemon.sealing.rows import content_of, head_of
 from eventstore.postgres.connect import Database
 from eventstore.seals import covered, places, stored, turns
-from eventstore.seals.covered import CoveredRows, CoveredRun, CoveredValue, ReadTicks
+from eventstore.seals.covered import ByTransaction, CoveredRows, CoveredRun, CoveredValue, ReadTicks
 from eventstore.seals.places import SealedDelivery
 from eventstore.seals.stored import SealMark, SealRow
 
@@ -162,7 +162,8 @@ class _SealTrees:
                     ticks.add(tick)
             pages = self._reader.events(before=before, marks=[mark], ticks=ticks, origin=self._origin)
         else:
-            pages = self._reader.attempts(before=before, marks=[mark], origin=self._origin)
+            attempts = ByTransaction.ATTEMPT
+            pages = self._reader.by_transaction(attempts, before=before, marks=[mark], origin=self._origin)
         async for page in pages:
             await asyncio.to_thread(add, page)
         content = content_of(self._row)

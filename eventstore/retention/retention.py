@@ -162,6 +162,11 @@ class Horizon:
     events: datetime | None
     attempts: datetime | None
 
+    @property
+    def replays(self) -> datetime | None:
+        """The same of replays, by the time at which they began."""
+        return None if self.attempts is None else self.attempts - _AFTER_END
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Day:

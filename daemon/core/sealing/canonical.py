@@ -35,10 +35,14 @@ class SealedTable(StrEnum):
     TICK = "tick"
     KEY = "route_key"
     HEADERS = "route_headers"
+    RESEND = "resend"
+    REPLAY = "replay"
+    REPLAY_END = "replay_end"
+    LOSS = "lost_log"
 
 
 # The columns of each table in the order in which they are hashed. `tick` of an event is the tick that read it,
-# `closed_upto` that tick's.
+# `closed_upto` that tick's. A replay is two leaves: what was asked for, and what became of it once it has ended.
 COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.EVENT: (
         "seq",
@@ -82,6 +86,34 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.TICK: ("tick", "snap", "at", "route_pos", "closed_upto", "touched"),
     SealedTable.KEY: ("route_id", "key_id", "created_at"),
     SealedTable.HEADERS: ("route_id", "headers_id", "created_at"),
+    SealedTable.RESEND: ("id", "at", "route_id", "seq", "actor", "origin", "reason", "request_id", "causation_id"),
+    SealedTable.REPLAY: (
+        "id",
+        "created_at",
+        "route_id",
+        "tenant",
+        "wanted",
+        "since",
+        "until",
+        "sendable_from",
+        "actor",
+        "origin",
+        "reason",
+        "request_id",
+        "causation_id",
+        "total",
+    ),
+    SealedTable.REPLAY_END: ("id", "created_at", "ended_at", "state", "detail", "scheduled", "withdrawn"),
+    SealedTable.LOSS: (
+        "timeline",
+        "first_tick",
+        "last_tick",
+        "first_pos",
+        "last_pos",
+        "since",
+        "until",
+        "found_by",
+    ),
 }
 
 # The last column of an event that was a message of a source: `source/topic/partition/offset`.

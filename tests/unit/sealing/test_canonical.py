@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from daemon.core.sealing import canonical, seal
 from daemon.core.sealing.canonical import COLUMNS, SealedTable, encode, leaf, leaves, row_entry, text_of
 from daemon.core.sealing.seal import SealContent, SealedDay
+from daemon.sealing.rows import content_of, row_of
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 1, tzinfo=UTC)
 CONTENT = SealContent(
@@ -115,6 +117,48 @@ def test_a_seal_is_hashed_on_top_of_the_one_before() -> None:
         "1795420800000001", "05" * 32,
     ]  # fmt: skip
     assert CONTENT.hash(b"before") == hashlib.sha256(b"before" + encode(fields)).digest()
+
+
+def test_a_seal_of_form_2_says_who_had_deliveries_sent_again_behind_what_one_of_form_1_says() -> None:
+    later = replace(CONTENT, resends=CONTENT.events, replays=(), replay_ends=(), losses=CONTENT.events[1:])
+    of_later = [f"2026-11-22 5 {'01' * 32},2026-11-23 1 {'02' * 32}", "", "", f"2026-11-23 1 {'02' * 32}"]
+    fields = ["seal", *CONTENT.texts().values(), *of_later]
+    assert (CONTENT.form, later.form) == (1, 2)
+    assert later.hash(b"before") == hashlib.sha256(b"before" + encode(fields)).digest()
+    assert len(COLUMNS[SealedTable.RESEND]) + len(COLUMNS[SealedTable.REPLAY]) == 9 + 14
+
+
+DAYS = st.none() | st.lists(
+    st.builds(SealedDay, day=st.dates(), rows=st.integers(0, 2**63 - 1), root=st.binary(min_size=32, max_size=32))
+).map(tuple)
+
+
+@given(st.tuples(DAYS, DAYS, DAYS, DAYS), st.tuples(DAYS, DAYS, DAYS, DAYS))
+def test_seals_of_any_form_that_say_different_things_have_different_hashes(
+    some: tuple[seal.SealedDays, ...], others: tuple[seal.SealedDays, ...]
+) -> None:
+    hashes = [
+        replace(CONTENT, resends=each[0], replays=each[1], replay_ends=each[2], losses=each[3]).hash(b"")
+        for each in (some, others)
+    ]
+    assert (hashes[0] == hashes[1]) == (some == others)
+
+
+@given(DAYS)
+def test_the_days_of_a_table_are_read_back_from_a_row(days: seal.SealedDays) -> None:
+    content = replace(CONTENT, resends=days, replays=(), replay_ends=(), losses=())
+    assert content_of(row_of(content, prev_hash=b"", signature=b"")) == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", " ", "2026-11-22 5", f"2026-11-22 5 {'01' * 32},", f"2026-11-22 05 {'01' * 32}", f"20261122 5 {'01' * 32}", f"2026-11-22 5 {'AB' * 32}"],
+)  # fmt: skip
+def test_a_text_that_we_do_not_write_makes_another_seal(text: str) -> None:
+    content = replace(CONTENT, resends=CONTENT.events, replays=(), replay_ends=(), losses=())
+    row = row_of(content, prev_hash=b"", signature=b"")
+    assert content_of(replace(row, resends=text)).hash(b"") != row.hash
+    assert content_of(row).hash(b"") == row.hash
 
 
 def test_the_days_of_a_seal_can_be_read_back() -> None:

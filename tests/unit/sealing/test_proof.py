@@ -44,12 +44,16 @@ def _attempt(seq: int, number: int) -> tuple[Any, ...]:
 
 
 def _seal(number: int, events: list[bytes], attempts: list[bytes]) -> SealContent:
+    """The first one is of form 1, made by an older version, the others are of form 2."""
+    later: dict[str, tuple[SealedDay, ...]] = (
+        {} if number == 1 else {"resends": (), "replays": (), "replay_ends": (), "losses": ()}
+    )
     return SealContent(
         n=number, at=NOON, origin=ORIGIN, snap="1:9:", tick=1, tick_snap="1:5:", route_pos=1, route_hash=b"r" * 32,
         events=(SealedDay(day=DAY, rows=len(events), root=tree.root_of(events)),),
         attempts=(SealedDay(day=DAY, rows=len(attempts), root=tree.root_of(attempts)),),
         ticks=1, ticks_root=b"t" * 32, keys=0, keys_root=tree.EMPTY_ROOT, signatures=1, checkpoints=(1,) * 16,
-        events_kept_from=None, attempts_kept_from=None, public_key=KEY.public,
+        events_kept_from=None, attempts_kept_from=None, public_key=KEY.public, **later,
     )  # fmt: skip
 
 
@@ -169,6 +173,12 @@ DOCUMENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no event": lambda it: it | {"rows": it["rows"][1:]},
     "a seal twice": lambda it: it | {"seals": [*it["seals"], it["seals"][1]]},
     "a seal that no row is in": lambda it: it | {"rows": it["rows"][:1]},
+    "a seal of form 2 as one of form 1": lambda it: it | {"seals": [it["seals"][0], it["seals"][1] | {
+        "fields": {name: text for name, text in it["seals"][1]["fields"].items() if name in it["seals"][0]["fields"]}}]},
+    "a seal of form 1 as one of form 2": lambda it: it | {"seals": [it["seals"][0] | {
+        "fields": {name: it["seals"][0]["fields"].get(name, "") for name in it["seals"][1]["fields"]}}, it["seals"][1]]},
+    "a seal of no form": lambda it: it | {"seals": [it["seals"][0], it["seals"][1] | {
+        "fields": {name: text for name, text in it["seals"][1]["fields"].items() if name != "losses"}}]},
     "no seals": lambda it: it | {"seals": []},
     "a seal of the size": lambda it: it | {"seals": [it["seals"][0] | {"n": 4}, it["seals"][1]]},
     "rows as an object": lambda it: it | {"rows": dict(enumerate(it["rows"]))},

@@ -13,6 +13,7 @@ from daemon.commands import Invalid, NotFound
 from daemon.core.events.event import FieldProblem
 from daemon.core.sealing.head import PublicSealKey, log_name
 from daemon.core.sealing.proof import DeliveryProof
+from daemon.core.sealing.seal import SealedDays
 from daemon.sealing import proofs
 from daemon.sealing.rows import content_of
 from daemon.web.access.queries import query_database
@@ -41,8 +42,9 @@ Head = Annotated[
 
 
 class SealShape(TypedDict):
-    """A seal. `events` and `attempts` are how many rows it covers that the seal before did not, `hash` continues the
-    chain.
+    """A seal. `events`, `attempts`, manual `retries`, `replays` that began or ended, and `losses` of a promoted standby
+    are how many it covers that the seal before did not, `hash` continues the chain. The last three are null in a seal
+    of an older version, which does not cover them.
     """
 
     n: SealNumber
@@ -51,6 +53,9 @@ class SealShape(TypedDict):
     route_pos: Count
     events: Count
     attempts: Count
+    retries: Count | None
+    replays: Count | None
+    losses: Count | None
     hash: Hash
 
 
@@ -190,6 +195,8 @@ def _number(text: str) -> int | None:
 
 
 def _of_row(row: SealRow) -> SealShape:
+    content = content_of(row)
+    replays = None if content.replays is None else (*content.replays, *(content.replay_ends or ()))
     return {
         "n": row.n,
         "at": moment(row.at),
@@ -197,5 +204,12 @@ def _of_row(row: SealRow) -> SealShape:
         "route_pos": row.route_pos,
         "events": sum(row.event_rows),
         "attempts": sum(row.attempt_rows),
+        "retries": _rows_of(content.resends),
+        "replays": _rows_of(replays),
+        "losses": _rows_of(content.losses),
         "hash": row.hash.hex(),
     }
+
+
+def _rows_of(days: SealedDays) -> int | None:
+    return None if days is None else sum(day.rows for day in days)

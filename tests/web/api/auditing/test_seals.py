@@ -81,6 +81,7 @@ async def test_seals_are_listed_newest_first_and_shown_with_their_head(app: App)
     assert [item["n"] for item in listed["items"] + rest["items"]] == [3, 2, 1]
     assert rest["next"] is None
     assert [item["events"] for item in listed["items"]] == [1, 1]
+    assert [(item["retries"], item["replays"], item["losses"]) for item in listed["items"]] == [(0, 0, 0)] * 2
     shown = (await app.ask("GET", "/v1/seals/2")).json
     assert (shown["hash"], shown["fields"]["tick"]) == (listed["items"][1]["hash"], "2")
     verified = metamorphic_log.checkpoint_verify(shown["head"], [(await key_of(app)).text])
