@@ -15,6 +15,7 @@ import pytest_asyncio
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.sealing.proof import verify
 from daemon.core.sealing.seal import SealContent
+from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.sealing import proofs, sealer
 from daemon.sealing.proofs import ProvenPair
 from daemon.sealing.report import SealFinding
@@ -111,6 +112,34 @@ async def test_each_request_is_news_for_a_seal_and_is_covered_once(database_url:
         assert (report.findings, report.rows) == ([], 4 + 4 + 7)
         (loss,) = await lost_log.read(it.database)
         assert (loss.first_tick, loss.last_tick) == (18, 21)
+
+
+async def test_nothing_is_found_while_deliveries_are_sent_again_and_sealed(database_url: str) -> None:
+    settings = SealSettings(every=timedelta(0))
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, seals=settings) as it,
+        pipeline_process(database_url, seals=settings),
+    ):
+        route_id, seqs = await delivered(it, there.url)
+        for turn in range(12):
+            request = RetryRequest(actor=f"user:{turn}", origin="api")
+            await manual_retry.retry(it.database, route_id=route_id, seq=seqs[0], request=request)
+            replay = await replayed(it, route_id, seqs[1:])
+            it.pipeline.hurry()
+            assert (await audited(it.database)).findings == []
+            if turn % 3 == 0:
+                await replays.cancel(it.database, replay, detail="cancelled")
+            await it.until_row("SELECT state <> 'running' FROM hookledger.replay WHERE id = $1", replay.id)
+            assert (await audited(it.database)).findings == []
+        await it.until_row(
+            "SELECT count(*) = 24 AND bool_and(is_sealed) FROM ("
+            " SELECT ended_txid::text::xid8 < pg_snapshot_xmax((SELECT snap FROM hookledger.seal ORDER BY n DESC LIMIT 1)) AS is_sealed"
+            " FROM hookledger.replay UNION ALL"
+            " SELECT txid::text::xid8 < pg_snapshot_xmax((SELECT snap FROM hookledger.seal ORDER BY n DESC LIMIT 1))"
+            " FROM hookledger.replay) requests"
+        )
+        assert (await audited(it.database)).findings == []
 
 
 async def test_what_a_running_replay_counts_is_sealed_with_its_end(database_url: str, sql: asyncpg.Connection) -> None:
