@@ -1179,6 +1179,7 @@ CREATE TABLE hookledger.audit_job (
     findings   text        NOT NULL DEFAULT '[]',
     gaps       text        NOT NULL DEFAULT '[]',
     detail     text,
+    signature  bytea,
     CONSTRAINT audit_job_pkey PRIMARY KEY (id),
     CONSTRAINT audit_job_state_check CHECK (state IN ('running', 'done', 'failed') AND (state = 'running') = (ended_at IS NULL))
 ) WITH (fillfactor = 50);
@@ -1188,6 +1189,7 @@ COMMENT ON COLUMN hookledger.audit_job.beat_at IS 'when the process that runs it
 COMMENT ON COLUMN hookledger.audit_job.reached IS 'when the last event that was judged was recorded';
 COMMENT ON COLUMN hookledger.audit_job.findings IS 'the first of them, as JSON; found is how many there are';
 COMMENT ON COLUMN hookledger.audit_job.gaps IS 'sentences, as JSON: why it proves less than was asked for';
+COMMENT ON COLUMN hookledger.audit_job.signature IS 'of the result, by the key that signs seals; null while it runs';
 
 
 -- Access ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
--- Version 7: seals cover who had deliveries sent again, by hand and by replays, and what promoted standbys had lost.
+-- Version 7: seals cover who had deliveries sent again, by hand and by replays, and what promoted standbys had lost; results of
+-- audits are signed.
 
 
 -- Rows that are covered -----------------------------------------------------------------------------------------------
@@ -38,3 +39,9 @@ ALTER TABLE hookledger.seal ADD COLUMN resends text, ADD COLUMN replays text, AD
 ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check CHECK (num_nulls(resends, replays, replay_ends, losses) = 0) NOT VALID;
 COMMENT ON COLUMN hookledger.seal.replay_ends IS 'how replays ended, by the days on which they began';
 COMMENT ON COLUMN hookledger.seal.losses IS 'rows of lost_log';
+
+
+-- Audits --------------------------------------------------------------------------------------------------------------
+
+ALTER TABLE hookledger.audit_job ADD COLUMN signature bytea;
+COMMENT ON COLUMN hookledger.audit_job.signature IS 'of the result, by the key that signs seals; null while it runs';
