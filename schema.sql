@@ -1030,7 +1030,7 @@ CREATE TABLE hookledger.seal_lock ();
 
 -- What the logs held when the seal was made, as hashes: see eventstore/README.md. A seal covers the events and ticks up to
 -- `tick`, and what `snap` shows of the attempts and of the rest, as far as the seal before does not. The nth elements of
--- the arrays belong together: a UTC day, the number of its rows that are covered, and the root of their tree. The four
+-- the arrays belong together: a UTC day, the number of its rows that are covered, and the root of their tree. The last
 -- texts say the same of rows that are few: `<day> <rows> <root in hex>` for each day, with commas. They are null in seals
 -- that were made before version 7, which do not cover these rows, and no other seal is appended without them.
 CREATE TABLE hookledger.seal (
@@ -1064,9 +1064,12 @@ CREATE TABLE hookledger.seal (
     replays            text,
     replay_ends        text,
     losses             text,
+    tokens             text,
+    token_ends         text,
     CONSTRAINT seal_pkey PRIMARY KEY (n)
 );
-ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check CHECK (num_nulls(resends, replays, replay_ends, losses) = 0) NOT VALID;
+ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check
+    CHECK (num_nulls(resends, replays, replay_ends, losses, tokens, token_ends) = 0) NOT VALID;
 COMMENT ON TABLE hookledger.seal IS 'append-only, gapless n; kept for ever';
 COMMENT ON COLUMN hookledger.seal.origin IS 'the log and its lineage, by meta.log_id and meta.system_identifier';
 COMMENT ON COLUMN hookledger.seal.keys IS 'secrets that the route log names since the seal before';
@@ -1207,17 +1210,26 @@ CREATE TABLE hookledger.api_token (
     expires_at   timestamptz,
     revoked_at   timestamptz,
     last_used_at timestamptz,
+    txid         bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    seal         bigint,
+    revoked_txid bigint,
+    revoked_seal bigint,
     CONSTRAINT api_token_pkey PRIMARY KEY (id),
     CONSTRAINT api_token_kind_check CHECK (kind IN ('admin', 'producer', 'tenant', 'auditor', 'metrics')),
     CONSTRAINT api_token_tenant_check CHECK (CASE kind WHEN 'tenant' THEN tenant IS NOT NULL
                                                        WHEN 'producer' THEN true WHEN 'auditor' THEN true
                                                        ELSE tenant IS NULL END),
-    CONSTRAINT api_token_hash_check CHECK (octet_length(hash) = 32)
+    CONSTRAINT api_token_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT api_token_revoked_check CHECK ((revoked_at IS NULL) = (revoked_txid IS NULL))
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN hookledger.api_token.hash IS 'SHA-256 of the whole token, which has 256 random bits';
 COMMENT ON COLUMN hookledger.api_token.last_used_at IS 'to the minute';
+COMMENT ON COLUMN hookledger.api_token.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells; revoked_seal likewise';
 -- Serves the list of tokens, newest first.
 CREATE INDEX api_token_created_idx ON hookledger.api_token (created_at, id);
+-- Serve sealing: rows by the transactions that made and revoked them.
+CREATE INDEX api_token_txid_idx ON hookledger.api_token (txid);
+CREATE INDEX api_token_revoked_txid_idx ON hookledger.api_token (revoked_txid) WHERE revoked_txid IS NOT NULL;
 
 -- One-time login links to the dashboard. Using one deletes it.
 CREATE TABLE hookledger.login_link (

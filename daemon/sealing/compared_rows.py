@@ -34,6 +34,8 @@ _WHAT = {
     SealedTable.REPLAY: "replays that began",
     SealedTable.REPLAY_END: "ends of replays that began",
     SealedTable.LOSS: "losses of a promoted standby",
+    SealedTable.TOKEN: "tokens that were made",
+    SealedTable.TOKEN_END: "tokens that were revoked",
 }
 # No clock is set by so much, and no transaction of ours takes so long.
 _LATE = timedelta(days=1)
@@ -50,6 +52,8 @@ def compare(report: SealReport, seal: SealContent, found: SealContents, gone: Go
         (SealedTable.REPLAY, seal.replays, horizon.replays),
         (SealedTable.REPLAY_END, seal.replay_ends, horizon.replays),
         (SealedTable.LOSS, seal.losses, None),
+        (SealedTable.TOKEN, seal.tokens, None),
+        (SealedTable.TOKEN_END, seal.token_ends, None),
     ):
         if sealed is not None:
             _compare_days(report, seal.n, table, sealed, found.days[table], kept_from)
@@ -95,9 +99,12 @@ def _compare_days(
         return
 
 
+_ENDS = {SealedTable.REPLAY_END: SealedTable.REPLAY, SealedTable.TOKEN_END: SealedTable.TOKEN}
+
+
 def _table_of(table: SealedTable) -> str:
-    """The table in which the rows are: the end of a replay is part of its row."""
-    return SealedTable.REPLAY if table is SealedTable.REPLAY_END else table
+    """The table in which the rows are: the end of a replay or a token is part of its row."""
+    return _ENDS.get(table, table)
 
 
 def _find_backdated(report: SealReport, seal: SealContent, before: SealMark) -> None:
@@ -111,11 +118,13 @@ def _find_backdated(report: SealReport, seal: SealContent, before: SealMark) -> 
         (SealedTable.RESEND, seal.resends),
         (SealedTable.REPLAY, seal.replays),
         (SealedTable.LOSS, seal.losses),
+        (SealedTable.TOKEN, seal.tokens),
+        (SealedTable.TOKEN_END, seal.token_ends),
     ):
         for day in days or ():
             if _end(day) + _LATE <= before.at:
                 detail = f"{day.rows} {_WHAT[table]} of {day.day} were written after {moment(before.at)}"
-                report.add(table, f"{detail}, when seal {before.n} was made without them", seal=seal.n)
+                report.add(_table_of(table), f"{detail}, when seal {before.n} was made without them", seal=seal.n)
                 return
 
 

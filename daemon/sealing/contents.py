@@ -30,6 +30,8 @@ _BY_TRANSACTION = {
     SealedTable.REPLAY: ByTransaction.REPLAY,
     SealedTable.REPLAY_END: ByTransaction.REPLAY_END,
     SealedTable.LOSS: ByTransaction.LOSS,
+    SealedTable.TOKEN: ByTransaction.TOKEN,
+    SealedTable.TOKEN_END: ByTransaction.TOKEN_END,
 }
 
 

@@ -38,6 +38,8 @@ def content_of(row: SealRow) -> SealContent:
         replays=_days_of_text(row.replays),
         replay_ends=_days_of_text(row.replay_ends),
         losses=_days_of_text(row.losses),
+        tokens=_days_of_text(row.tokens),
+        token_ends=_days_of_text(row.token_ends),
     )
 
 
@@ -75,6 +77,8 @@ def row_of(content: SealContent, *, prev_hash: bytes, signature: bytes) -> SealR
         replays=texts.get("replays"),
         replay_ends=texts.get("replay_ends"),
         losses=texts.get("losses"),
+        tokens=texts.get("tokens"),
+        token_ends=texts.get("token_ends"),
     )
 
 

@@ -124,6 +124,8 @@ class Sealer:
             replays=found.days[SealedTable.REPLAY],
             replay_ends=found.days[SealedTable.REPLAY_END],
             losses=found.days[SealedTable.LOSS],
+            tokens=found.days[SealedTable.TOKEN],
+            token_ends=found.days[SealedTable.TOKEN_END],
         )
         prev_hash = b"" if last is None else last.hash
         tree = self._tree.copy()

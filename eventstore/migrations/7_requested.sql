@@ -1,5 +1,5 @@
--- Version 7: seals cover who had deliveries sent again, by hand and by replays, and what promoted standbys had lost; results of
--- audits are signed.
+-- Version 7: seals cover who had deliveries sent again, by hand and by replays, what promoted standbys had lost, and API
+-- tokens; results of audits are signed.
 
 
 -- Rows that are covered -----------------------------------------------------------------------------------------------
@@ -32,11 +32,22 @@ COMMENT ON COLUMN hookledger.lost_log.seal IS 'null, unless a dump was restored 
 ALTER TABLE hookledger.lost_log DROP CONSTRAINT lost_log_pkey;
 ALTER TABLE hookledger.lost_log ADD CONSTRAINT lost_log_pkey PRIMARY KEY (timeline, first_tick, first_pos, last_tick, last_pos);
 
+ALTER TABLE hookledger.api_token ADD COLUMN txid bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint;
+ALTER TABLE hookledger.api_token ADD COLUMN seal bigint, ADD COLUMN revoked_txid bigint, ADD COLUMN revoked_seal bigint;
+COMMENT ON COLUMN hookledger.api_token.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells; revoked_seal likewise';
+UPDATE hookledger.api_token SET revoked_txid = pg_current_xact_id()::text::bigint WHERE revoked_at IS NOT NULL;
+ALTER TABLE hookledger.api_token ADD CONSTRAINT api_token_revoked_check CHECK ((revoked_at IS NULL) = (revoked_txid IS NULL));
+-- Serve sealing: rows by the transactions that made and revoked them.
+CREATE INDEX api_token_txid_idx ON hookledger.api_token (txid);
+CREATE INDEX api_token_revoked_txid_idx ON hookledger.api_token (revoked_txid) WHERE revoked_txid IS NOT NULL;
+
 
 -- Seals ---------------------------------------------------------------------------------------------------------------
 
-ALTER TABLE hookledger.seal ADD COLUMN resends text, ADD COLUMN replays text, ADD COLUMN replay_ends text, ADD COLUMN losses text;
-ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check CHECK (num_nulls(resends, replays, replay_ends, losses) = 0) NOT VALID;
+ALTER TABLE hookledger.seal ADD COLUMN resends text, ADD COLUMN replays text, ADD COLUMN replay_ends text, ADD COLUMN losses text,
+                            ADD COLUMN tokens text, ADD COLUMN token_ends text;
+ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check
+    CHECK (num_nulls(resends, replays, replay_ends, losses, tokens, token_ends) = 0) NOT VALID;
 COMMENT ON COLUMN hookledger.seal.replay_ends IS 'how replays ended, by the days on which they began';
 COMMENT ON COLUMN hookledger.seal.losses IS 'rows of lost_log';
 

@@ -12,7 +12,7 @@ one transaction, while no shard is leased:
                                         txid becomes 0
     any other outcome                   gets the txid of this transaction, so the next seal covers it
     manual retries, replays and their   likewise, by the seals that cover them
-    ends, and what was lost
+    ends, losses, tokens and their ends
     the ticks                           keep their number, route position and time; their snapshots become blank, and
                                         are kept in sealed_snap
     the checkpoints                     move to the newest tick; the tick after it reads the remaining events
@@ -137,6 +137,8 @@ _RECORDED = (
     _by_transaction("replay", covered=_IS_OF_FORM_2),
     _by_transaction("replay", txid="ended_txid", seal="ended_seal", covered=_IS_OF_FORM_2),
     _by_transaction("lost_log", covered=_IS_OF_FORM_2),
+    _by_transaction("api_token", covered=_IS_OF_FORM_2),
+    _by_transaction("api_token", txid="revoked_txid", seal="revoked_seal", covered=_IS_OF_FORM_2),
 )
 
 # Moves the progress of unread events; $1 is the tick that will read them.

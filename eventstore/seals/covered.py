@@ -4,8 +4,8 @@ A run of seals is read at once, in pages, each row with the number of its seal. 
 outcomes by seq, route, number and time: that is the order of the leaves. Reading takes memory for a page and for the
 snapshots of the run, whatever it covers.
 
-By snapshot are outcomes, manual retries, replays, once when they began and once when they ended, and what was lost. The
-transaction that wrote a row tells the seal that covers it.
+By snapshot are outcomes, manual retries, replays, once when they began and once when they ended, what was lost, and API
+tokens, once when they were made and once when they were revoked. The transaction that wrote it tells the seal.
 
 The transaction ids of a restored dump mean nothing. Then columns tell what covers a row: `seal`, and of an event
 `sealed_tick`, or `tick` where that is null (eventstore/postgres/lineage.py).
@@ -224,6 +224,22 @@ class ByTransaction(Enum):
         order="until, timeline, first_tick, first_pos, last_tick, last_pos",
         day_place=8,
         form=2,
+    )
+    TOKEN = _BySnapshot(
+        """SELECT txid, seal, id COLLATE "C" AS id, created_at, kind, tenant, name, encode(hash, 'hex') AS hash,
+                  created_by, expires_at
+             FROM hookledger.api_token""",
+        order="created_at, id",
+        day_place=3,
+        form=2,
+    )
+    TOKEN_END = _BySnapshot(
+        """SELECT revoked_txid, revoked_seal, id COLLATE "C" AS id, revoked_at FROM hookledger.api_token""",
+        order="revoked_at, id",
+        day_place=3,
+        form=2,
+        txid="revoked_txid",
+        seal="revoked_seal",
     )
 
 

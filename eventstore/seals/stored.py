@@ -18,7 +18,7 @@ PAGE_ROWS = 500
 _HASHES_SECONDS = 60.0
 
 
-# That of the seals that are made now. Those of form 1 do not cover manual retries, replays and losses.
+# That of the seals that are made now. Those of form 1 do not cover manual retries, replays, losses and tokens.
 FORM = 2
 
 
@@ -69,10 +69,13 @@ class SealRow:
     replays: str | None
     replay_ends: str | None
     losses: str | None
+    tokens: str | None
+    token_ends: str | None
 
     @property
     def form(self) -> int:
-        return 1 if (self.resends, self.replays, self.replay_ends, self.losses) == (None,) * 4 else FORM
+        texts = {self.resends, self.replays, self.replay_ends, self.losses, self.tokens, self.token_ends}
+        return 1 if texts == {None} else FORM
 
     @property
     def mark(self) -> SealMark:

@@ -14,7 +14,7 @@ _SECONDS = 300.0
 
 # Scalar subqueries, so that the conditions use the indexes of the columns.
 _NEXT = "(SELECT pg_snapshot_xmax(pg_current_snapshot()))"
-# Seals from before it do not cover manual retries, replays and losses.
+# Seals from before it do not cover manual retries, replays, losses and tokens.
 _FIRST_OF_FORM_2 = "(SELECT coalesce(min(s.n), 1) FROM hookledger.seal s WHERE s.resends IS NOT NULL)"
 
 
@@ -45,6 +45,11 @@ SELECT 'attempt', 'attempt ' || number || ' of event ' || seq || ' to route ' ||
 SELECT 'replay', 'replay ' || id || ' has ended in no transaction, or has a transaction and has not ended'
   FROM hookledger.replay WHERE (state = 'running') <> (ended_txid IS NULL)
  UNION ALL {_by_transaction("lost_log", "'the loss from tick ' || first_tick || ' on'")}
+ UNION ALL {_by_transaction("api_token", "'token ' || id")}
+ UNION ALL {_by_transaction("api_token", "'the end of token ' || id", txid="revoked_txid", seal="revoked_seal")}
+ UNION ALL
+SELECT 'api_token', 'token ' || id || ' was revoked in no transaction, or has a transaction and was not revoked'
+  FROM hookledger.api_token WHERE (revoked_at IS NULL) <> (revoked_txid IS NULL)
  UNION ALL
 SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
  UNION ALL
@@ -79,7 +84,10 @@ SELECT min(since) AS since, max(until) AS until, count(DISTINCT minute) AS minut
                  UNION ALL SELECT at FROM hookledger.resend WHERE seal IS NULL AND txid >= $3
                  UNION ALL SELECT created_at FROM hookledger.replay WHERE seal IS NULL AND txid >= $3
                  UNION ALL SELECT ended_at FROM hookledger.replay WHERE ended_seal IS NULL AND ended_txid >= $3
-                 UNION ALL SELECT until FROM hookledger.lost_log WHERE seal IS NULL AND txid >= $3) recorded
+                 UNION ALL SELECT until FROM hookledger.lost_log WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT created_at FROM hookledger.api_token WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT revoked_at FROM hookledger.api_token
+                            WHERE revoked_seal IS NULL AND revoked_txid >= $3) recorded
          GROUP BY minute) by_minute
 HAVING min(since) IS NOT NULL
 """

@@ -67,6 +67,8 @@ _NEW_REQUESTS = "SELECT" + "OR".join(
         ("replay", "txid", "seal"),
         ("replay", "ended_txid", "ended_seal"),
         ("lost_log", "txid", "seal"),
+        ("api_token", "txid", "seal"),
+        ("api_token", "revoked_txid", "revoked_seal"),
     )
 )
 
@@ -124,7 +126,7 @@ class SealTurn:
         return await self._shows(_NEW_ATTEMPTS, before, snap)
 
     async def has_new_requests(self, *, before: str, snap: str) -> bool:
-        """The same for a manual retry, the beginning or the end of a replay, or something that was lost."""
+        """The same for a manual retry, the beginning or the end of a replay or a token, or something that was lost."""
         return await self._shows(_NEW_REQUESTS, before, snap)
 
     async def append(self, row: SealRow) -> None:

@@ -39,10 +39,13 @@ class SealedTable(StrEnum):
     REPLAY = "replay"
     REPLAY_END = "replay_end"
     LOSS = "lost_log"
+    TOKEN = "api_token"  # noqa: S105 - the name of a table
+    TOKEN_END = "api_token_end"  # noqa: S105 - likewise
 
 
 # The columns of each table in the order in which they are hashed. `tick` of an event is the tick that read it,
-# `closed_upto` that tick's. A replay is two leaves: what was asked for, and what became of it once it has ended.
+# `closed_upto` that tick's. A replay is two leaves: what was asked for, and what became of it once it has ended. So is
+# a token: what it is, and when it was revoked.
 COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.EVENT: (
         "seq",
@@ -114,6 +117,8 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
         "until",
         "found_by",
     ),
+    SealedTable.TOKEN: ("id", "created_at", "kind", "tenant", "name", "hash", "created_by", "expires_at"),
+    SealedTable.TOKEN_END: ("id", "revoked_at"),
 }
 
 # The last column of an event that was a message of a source: `source/topic/partition/offset`.

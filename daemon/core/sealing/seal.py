@@ -5,7 +5,7 @@ order (canonical.py). The hashes of all seals are the entries of the tree whose 
 Rows are grouped by the UTC day of their partition, so that what retention leaves of a seal can still be checked.
 
 A seal of form 1 lacks the last fields: it was made by a version that did not seal who had deliveries sent again, nor
-what was lost. Its hash is that of the fields that it has.
+what was lost, nor tokens. Its hash is that of the fields that it has.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class SealContent:
     events up to there are signed. `keys` are the secrets that it names since the seal before. `checkpoints` are in the
     order of the shards. What was recorded before `events_kept_from` and `attempts_kept_from` retention had dropped.
     `public_key` is that of the signature. `resends`, `replays`, `replay_ends` and `losses` are what `snap` shows of
-    manual retries, replays that began, replays that ended, by the days on which they began, and what promoted standbys
-    had lost. They are None in a seal of form 1.
+    manual retries, replays that began, replays that ended, by the days on which they began, what promoted standbys had
+    lost, and API tokens that were made and revoked. They are None in a seal of form 1.
     """
 
     n: int
@@ -71,6 +71,8 @@ class SealContent:
     replays: SealedDays = None
     replay_ends: SealedDays = None
     losses: SealedDays = None
+    tokens: SealedDays = None
+    token_ends: SealedDays = None
 
     @property
     def form(self) -> int:
@@ -91,7 +93,7 @@ class SealContent:
         return hash_of_texts(prev_hash, self.texts())
 
 
-_OF_FORM_2 = ("resends", "replays", "replay_ends", "losses")
+_OF_FORM_2 = ("resends", "replays", "replay_ends", "losses", "tokens", "token_ends")
 _FIELDS = tuple(field.name for field in fields(SealContent))
 # The fields of each form, in their order.
 FORMS = {1: tuple(name for name in _FIELDS if name not in _OF_FORM_2), 2: _FIELDS}

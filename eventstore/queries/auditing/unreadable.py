@@ -25,6 +25,7 @@ _TIMES = {
     "parked": (("route_id", "epoch", "flush"), ("event_times", "recorded_ats")),
     "resend": (("id",), ("at",)),
     "replay": (("id",), ("sendable_from", "created_at", "since", "until", "ended_at")),
+    "api_token": (("id",), ("created_at", "expires_at", "revoked_at")),
     "lost_log": (("timeline", "first_tick", "first_pos"), ("since", "until")),
     "route_key": (("route_id", "key_id"), ("created_at",)),
     "route_headers": (("route_id", "headers_id"), ("created_at",)),

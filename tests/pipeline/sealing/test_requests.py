@@ -20,6 +20,8 @@ from daemon.sealing import proofs, sealer
 from daemon.sealing.proofs import ProvenPair
 from daemon.sealing.report import SealFinding
 from daemon.sealing.rows import public_key_of
+from eventstore.access import tokens
+from eventstore.access.tokens import NewToken
 from eventstore.domain_events import lost_log
 from eventstore.postgres import lineage
 from eventstore.postgres.connect import Database
@@ -35,7 +37,7 @@ from tests.support.audit.seals import PUBLIC_KEYS, anchors_of, audited, seal
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
 
-OF_FORM_2 = ("resends", "replays", "replay_ends", "losses")
+OF_FORM_2 = ("resends", "replays", "replay_ends", "losses", "tokens", "token_ends")
 LONG_AGO, NEVER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -103,13 +105,23 @@ async def test_each_request_is_news_for_a_seal_and_is_covered_once(database_url:
         assert await covered(it.database) == nothing | {"replay_ends": 1, "losses": 1}
         await lost(it, 20)  # another process, which found the same
         assert (await seal(it.database)).is_current
+        token = NewToken(id="a1", kind="admin", tenant=None, name="", hash=bytes(32), created_by="cli", expires_at=None)
+        await tokens.add(it.database, token)
+        await seal(it.database)
+        assert await covered(it.database) == nothing | {"tokens": 1}
+        for _ in range(2):
+            await tokens.note_use(it.database, "a1", seconds=1)
+            assert (await seal(it.database)).is_current
+            await tokens.revoke(it.database, "a1")
+            await seal(it.database)  # the second time nothing has changed
+        assert await covered(it.database) == nothing | {"token_ends": 1}
         await lost(it, 21)
         await replayed(it, route_id, [])  # done at once
         await seal(it.database)
         assert await covered(it.database) == nothing | {"replays": 1, "replay_ends": 1, "losses": 1}
         assert (await seal(it.database)).is_current
         report = await audited(it.database)
-        assert (report.findings, report.rows) == ([], 4 + 4 + 7)
+        assert (report.findings, report.rows) == ([], 4 + 4 + 9)
         (loss,) = await lost_log.read(it.database)
         assert (loss.first_tick, loss.last_tick) == (18, 21)
 
@@ -188,13 +200,13 @@ async def test_seals_of_an_older_version_hold_and_the_next_one_covers_all_that_t
             seals.append(await seal(it.database))
         await sql.execute(
             "ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check"
-            " CHECK (num_nulls(resends, replays, replay_ends, losses) = 0) NOT VALID"
+            " CHECK (num_nulls(resends, replays, replay_ends, losses, tokens, token_ends) = 0) NOT VALID"
         )
         assert await covered(it.database) == dict.fromkeys(OF_FORM_2)
         report = await audited(it.database, anchors=anchors_of(*seals))
         assert (report.findings, report.rows) == ([], 5 + 6)
         assert not (await seal(it.database)).is_current
-        assert await covered(it.database) == {"resends": 1, "replays": 0, "replay_ends": 0, "losses": 0}
+        assert await covered(it.database) == dict.fromkeys(OF_FORM_2, 0) | {"resends": 1}
         assert (await seal(it.database)).is_current
         report = await audited(it.database, anchors=anchors_of(*seals))
         assert (report.findings, report.rows) == ([], 5 + 6 + 1)
@@ -206,15 +218,15 @@ async def test_seals_of_an_older_version_hold_and_the_next_one_covers_all_that_t
         await it.until_accounted()
         await seal(it.database)
         proof = await _proof(it, route_id, seqs[1])
-        assert [len(each["fields"]) for each in proof["seals"]] == [19, 23]
+        assert [len(each["fields"]) for each in proof["seals"]] == [19, 25]
         assert len(verify(proof, await _keys(it.database)).attempts) == 2
-        for forged in ("resends = '', replays = '', replay_ends = '', losses = ''", "resends = ''"):
+        for forged in (", ".join(f"{name} = ''" for name in OF_FORM_2), "resends = ''"):
             await sql.execute(f"UPDATE hookledger.seal SET {forged} WHERE n = 1")
             (finding,) = (await audited(it.database)).findings
             assert finding.detail == "seal 1 is not what was written: its hash differs"
             await sql.execute(
                 "ALTER TABLE hookledger.seal DROP CONSTRAINT IF EXISTS seal_form_check; UPDATE hookledger.seal"
-                " SET resends = NULL, replays = NULL, replay_ends = NULL, losses = NULL WHERE n = 1"
+                f" SET {', '.join(f'{name} = NULL' for name in OF_FORM_2)} WHERE n = 1"
             )
 
 
@@ -307,17 +319,26 @@ async def test_requests_are_covered_over_a_restored_dump(database_url: str, sql:
         await send_again(it, route_id, seqs[0], "sealed")
         replay = await replayed(it, route_id, seqs[2:])
         await lost(it, 20)
+        for id in ("a1", "b2"):
+            token = NewToken(
+                id=id, kind="admin", tenant=None, name="", hash=bytes(32), created_by="cli", expires_at=None
+            )
+            await tokens.add(it.database, token)
+        await tokens.revoke(it.database, "a1")
         before = await seal(it.database)
         await send_again(it, route_id, seqs[1], "not sealed")
         await lost(it, 21)
         assert await lineage.begin(it.database) is not None
         assert (await audited(it.database, anchors=anchors_of(before))).findings == []
         await replays.finish(it.database, replay.id)
+        await tokens.revoke(it.database, "b2")
         await seal(it.database)
-        assert await covered(it.database) == {"resends": 1, "replays": 0, "replay_ends": 1, "losses": 1}
+        newest = {"resends": 1, "replays": 0, "replay_ends": 1, "losses": 1, "tokens": 0, "token_ends": 1}
+        assert await covered(it.database) == newest
         report = await audited(it.database)
-        assert (report.findings, report.rows) == ([], 4 + 4 + 6)
-        for table, column in (("resend", "seal"), ("replay", "seal"), ("replay", "ended_seal"), ("lost_log", "seal")):
+        assert (report.findings, report.rows) == ([], 4 + 4 + 10)
+        columns = [(table, "seal") for table in ("resend", "replay", "lost_log", "api_token")]
+        for table, column in (*columns, ("replay", "ended_seal"), ("api_token", "revoked_seal")):
             await sql.execute(f"UPDATE hookledger.{table} SET {column} = coalesce({column}, 0) + 1")
             assert table in {each.part for each in (await audited(it.database)).findings}
             await sql.execute(f"UPDATE hookledger.{table} SET {column} = nullif({column} - 1, 0)")

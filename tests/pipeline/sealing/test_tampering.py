@@ -18,6 +18,8 @@ from daemon.core.routing.route import Route
 from daemon.deliveries import replays
 from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from daemon.sealing.sealer import Sealed
+from eventstore.access import tokens
+from eventstore.access.tokens import NewToken
 from eventstore.domain_events import lost_log
 from eventstore.postgres.connect import Database
 from eventstore.progress import manual_retry
@@ -75,6 +77,7 @@ ROWS = {
         "checkpoints": "checkpoints || 1::bigint", "events_kept_from": "at - interval '1 day'", "attempts_kept_from": "at - interval '1 day'",
         "public_key": "sha256(public_key)", "prev_hash": "sha256(prev_hash)", "hash": "sha256(hash)", "signature": "sha256(signature) || sha256(signature)",
         "resends": "NULL", "replays": "coalesce(replays, '') || ' '", "replay_ends": "'2026-11-23 1 ' || repeat('0', 64)", "losses": "'x'",
+        "tokens": "coalesce(tokens, '') || ','", "token_ends": "NULL",
     }),
     "resend": ("id", {
         "id": "DEFAULT", "at": "at - interval '1 microsecond'", "route_id": "gen_random_uuid()", "seq": "seq + 1000", "actor": "'mallory'",
@@ -92,6 +95,12 @@ ROWS = {
     "lost_log": ("last_tick", {
         "timeline": "timeline + 1", "first_tick": "first_tick - 1", "last_tick": "last_tick + 5", "first_pos": "first_pos + 1",
         "last_pos": "last_pos + 1", "since": "now()", "until": "until - interval '1 s'", "found_by": "'other'", "txid": "0", "seal": "1",
+    }),
+    "api_token": ("id", {
+        "id": "id || 'x'", "kind": "CASE kind WHEN 'admin' THEN 'producer' ELSE 'admin' END", "tenant": "'other'", "name": "'mallory'",
+        "hash": "sha256(hash)", "created_at": "created_at - interval '1 s'", "created_by": "'mallory'",
+        "expires_at": "coalesce(expires_at, now()) + interval '1 day'", "revoked_at": "CASE WHEN revoked_at IS NULL THEN now() END",
+        "txid": "0", "seal": "1", "revoked_txid": "CASE WHEN revoked_txid IS NULL THEN 1 END", "revoked_seal": "1",
     }),
 }  # fmt: skip
 PLACES = {"the oldest": "count(*) * 0", "a middle": "count(*) / 2", "the newest": "count(*) - 1"}
@@ -163,6 +172,14 @@ OTHERS = {
         f"{column}s of replays swapped": _swapped("replay", column, "created_at")
         for column in ("actor", "reason", "wanted", "total", "state", "detail", "scheduled", "ended_at")
     },
+    **{
+        f"{column}s of tokens swapped": _swapped("api_token", column, "id")
+        for column in ("kind", "name", "created_at", "revoked_at")
+    },
+    "a token inserted": _copied("api_token", "the oldest", id="'d4'"),
+    "a token that is valid again": "UPDATE hookledger.api_token SET revoked_at = NULL, revoked_txid = NULL WHERE id = 'b2'",
+    "a token revoked earlier": "UPDATE hookledger.api_token SET revoked_at = revoked_at - interval '1 s' WHERE id = 'b2'",
+    "a token from before Christ": "UPDATE hookledger.api_token SET expires_at = '0044-03-15 BC'",
     "all manual retries deleted": "DELETE FROM hookledger.resend",
     "all replays deleted": "DELETE FROM hookledger.replay",
     "a manual retry at no time": f"UPDATE hookledger.resend SET at = 'infinity' WHERE {_row('resend', 'id', 'a middle')}",
@@ -171,7 +188,7 @@ OTHERS = {
     "a loss from before Christ": "UPDATE hookledger.lost_log SET since = '0044-03-15 BC'",
     "all manual retries said to be of before seals covered them": (
         "WITH gone AS (DELETE FROM hookledger.resend) UPDATE hookledger.seal SET resends = NULL, replays = NULL, replay_ends = NULL, "
-        "losses = NULL"
+        "losses = NULL, tokens = NULL, token_ends = NULL"
     ),
     "a tick of no number": _copied("tick", "the oldest", tick="0").replace("snap, ", "snap, ", 1),
     "a key inserted": _copied("route_key", "the oldest", key_id="'key_other'"),
@@ -240,6 +257,7 @@ NOT_SEALED = {
     ("route_key", "sealed"),
     ("route_headers", "sealed"),
     ("replay", "shard"),
+    ("api_token", "last_used_at"),
 }
 
 
@@ -310,6 +328,13 @@ async def _history(url: str) -> list[Sealed]:
         broken = await it.route(there.url + "/broken", "order.create")
         await it.edit(orders, name="Orders")
         await _send_again(it, there, orders)
+        for id, kind in (("a1", "admin"), ("b2", "producer"), ("c3", "tenant")):
+            tenant = "acme" if kind == "tenant" else None
+            new = NewToken(
+                id=id, kind=kind, tenant=tenant, name=f"of {id}", hash=b"h" * 32, created_by="cli", expires_at=None
+            )
+            await tokens.add(it.database, new)
+        await tokens.revoke(it.database, "b2")
         for last in (20, 21):
             await lost_log.record(
                 it.database, timeline=2, ticks=(18, last), positions=(5, 4), found_by=f"daemon {last}"

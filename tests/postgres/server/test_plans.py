@@ -51,7 +51,7 @@ INSERT INTO hookledger.resend (route_id, seq, actor, origin, txid) SELECT gen_ra
 INSERT INTO hookledger.replay_part SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, p, ARRAY[24007, 24307, 24607] FROM generate_series(1, 1000) n, generate_series(1, 3) p;
 INSERT INTO hookledger.seal
 SELECT n, now(), 'hookledger/' || (SELECT value FROM hookledger.meta WHERE key = 'log_id') || '/' || (SELECT value FROM hookledger.meta WHERE key = 'system_identifier'),
-       format('%s:%s:', 1000 + n, 1000 + n)::pg_snapshot, n / 10, '1:1:', 0, '', '{}', '{}', '{}', '{}', '{}', '{}', 1, '', 1, '', 1, '{}', NULL, NULL, '', '', '', '', '', '', '', '' FROM generate_series(1, 10000) n;
+       format('%s:%s:', 1000 + n, 1000 + n)::pg_snapshot, n / 10, '1:1:', 0, '', '{}', '{}', '{}', '{}', '{}', '{}', 1, '', 1, '', 1, '{}', NULL, NULL, '', '', '', '', '', '', '', '', '', '' FROM generate_series(1, 10000) n;
 INSERT INTO hookledger.route_event
 SELECT n, gen_random_uuid(), 't' || n % 500, 1, 'created', now() + n * interval '1 microsecond', 'a', 'o', NULL, 'r' || n, NULL, NULL, '{}', '', '' FROM generate_series(1, 5000) n;
 """
@@ -230,6 +230,7 @@ async def test_each_hot_statement_finds_its_rows_by_index(populated: asyncpg.Con
             whole = {scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"} - {
                 "steady_clock",  # one row
                 "lost_log",  # one for each promotion
+                "api_token",  # a few, and here none
             }
             is_many = touched > hot.rows and (analysed or not hot.indexes & {"attempt_tick_idx", "attempt_txid_idx"})
             if not hot.indexes <= used or whole or is_many:

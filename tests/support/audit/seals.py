@@ -20,7 +20,7 @@ PUBLIC_KEYS = [key.public for key in VAULT.seal_keys]
 # Whatever an audit of seals looks at.
 SEALED_TABLES = (
     "route_event", "route_event_signature", "route_key", "route_headers", "domain_event", "attempt", "tick", "checkpoint",
-    "meta", "seal", "resend", "replay", "lost_log",
+    "meta", "seal", "resend", "replay", "lost_log", "api_token",
 )  # fmt: skip
 
 
@@ -61,7 +61,8 @@ class Attacker:
             "SET session_replication_role = replica; CREATE SCHEMA kept; "
             "ALTER TABLE hookledger.route_event DROP CONSTRAINT route_event_version_check; "
             "ALTER TABLE hookledger.replay DROP CONSTRAINT replay_state_check, DROP CONSTRAINT replay_ended_check; "
-            "ALTER TABLE hookledger.seal DROP CONSTRAINT seal_form_check"
+            "ALTER TABLE hookledger.api_token DROP CONSTRAINT api_token_revoked_check, "
+            "DROP CONSTRAINT api_token_tenant_check; ALTER TABLE hookledger.seal DROP CONSTRAINT seal_form_check"
         )
         owner = await self._sql.fetchval("SELECT current_user")
         for table in SEALED_TABLES:

@@ -45,9 +45,8 @@ def _attempt(seq: int, number: int) -> tuple[Any, ...]:
 
 def _seal(number: int, events: list[bytes], attempts: list[bytes]) -> SealContent:
     """The first one is of form 1, made by an older version, the others are of form 2."""
-    later: dict[str, tuple[SealedDay, ...]] = (
-        {} if number == 1 else {"resends": (), "replays": (), "replay_ends": (), "losses": ()}
-    )
+    names = ("resends", "replays", "replay_ends", "losses", "tokens", "token_ends")
+    later: dict[str, tuple[SealedDay, ...]] = {} if number == 1 else dict.fromkeys(names, ())
     return SealContent(
         n=number, at=NOON, origin=ORIGIN, snap="1:9:", tick=1, tick_snap="1:5:", route_pos=1, route_hash=b"r" * 32,
         events=(SealedDay(day=DAY, rows=len(events), root=tree.root_of(events)),),

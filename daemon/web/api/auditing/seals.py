@@ -42,9 +42,9 @@ Head = Annotated[
 
 
 class SealShape(TypedDict):
-    """A seal. `events`, `attempts`, manual `retries`, `replays` that began or ended, and `losses` of a promoted standby
-    are how many it covers that the seal before did not, `hash` continues the chain. The last three are null in a seal
-    of an older version, which does not cover them.
+    """A seal. `events`, `attempts`, manual `retries`, `replays` that began or ended, `tokens` that were made or
+    revoked, and `losses` of a promoted standby are how many it covers that the seal before did not, `hash` continues
+    the chain. The last four are null in a seal of an older version, which does not cover them.
     """
 
     n: SealNumber
@@ -55,6 +55,7 @@ class SealShape(TypedDict):
     attempts: Count
     retries: Count | None
     replays: Count | None
+    tokens: Count | None
     losses: Count | None
     hash: Hash
 
@@ -196,7 +197,6 @@ def _number(text: str) -> int | None:
 
 def _of_row(row: SealRow) -> SealShape:
     content = content_of(row)
-    replays = None if content.replays is None else (*content.replays, *(content.replay_ends or ()))
     return {
         "n": row.n,
         "at": moment(row.at),
@@ -205,11 +205,12 @@ def _of_row(row: SealRow) -> SealShape:
         "events": sum(row.event_rows),
         "attempts": sum(row.attempt_rows),
         "retries": _rows_of(content.resends),
-        "replays": _rows_of(replays),
+        "replays": _rows_of(content.replays, content.replay_ends),
+        "tokens": _rows_of(content.tokens, content.token_ends),
         "losses": _rows_of(content.losses),
         "hash": row.hash.hex(),
     }
 
 
-def _rows_of(days: SealedDays) -> int | None:
-    return None if days is None else sum(day.rows for day in days)
+def _rows_of(*parts: SealedDays) -> int | None:
+    return None if None in parts else sum(day.rows for days in parts for day in days or ())
