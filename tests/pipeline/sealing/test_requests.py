@@ -366,6 +366,37 @@ async def test_rows_of_a_lineage_without_a_seal_are_covered_by_no_seal_of_the_on
         assert await sql.fetchval("SELECT seal IS NULL AND txid > 0 FROM hookledger.resend")
 
 
+async def test_a_dump_of_an_older_version_is_restored_before_anything_covers_its_requests(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migration gives its rows a transaction of the new cluster, which a snapshot of the old one may seem to show."""
+    await sql.execute(
+        """
+        UPDATE hookledger.meta SET value = '42' WHERE key = 'system_identifier';
+        ALTER TABLE hookledger.seal DROP CONSTRAINT seal_form_check
+        """
+    )
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/")
+        await replays.finish(it.database, (await replayed(it, route.id, [1])).id)
+        await sql.execute(
+            "INSERT INTO hookledger.resend (route_id, seq, actor, origin) VALUES ($1, 1, 'a', 'o')", route.id
+        )
+        with monkeypatch.context() as older:
+            older.setattr(sealer, "SealContent", _of_form_1)
+            await seal(it.database)
+        await sql.execute(
+            "UPDATE hookledger.lease SET owner = NULL, expires_at = '-infinity';"
+            " UPDATE hookledger.resend SET txid = 5; UPDATE hookledger.replay SET txid = 5, ended_txid = 5"
+        )
+        assert await lineage.begin(it.database) is not None
+        assert (await audited(it.database)).findings == []
+        await seal(it.database)
+        newest = await covered(it.database)
+        assert newest == dict.fromkeys(OF_FORM_2, 0) | {"resends": 1, "replays": 1, "replay_ends": 1}
+        assert (await audited(it.database)).findings == []
+
+
 def _of_form_1(**fields: Any) -> SealContent:
     return SealContent(**{name: value for name, value in fields.items() if name not in OF_FORM_2})
 
