@@ -131,7 +131,7 @@ CHANGES = {
 
 
 async def test_the_audit_tells_that_somebody_else_is_said_to_have_had_a_delivery_sent_again(
-    hookledger: CommandLine, url: str, database_url: str
+    hookledger: CommandLine, url: str, database_url: str, tmp_path: Path
 ) -> None:
     route = hookledger.create_route("--target-url", REFUSING, "--dev")
     hookledger("token", "create", "--scope", "auditor", "--name", "for the auditor")
@@ -145,6 +145,12 @@ async def test_the_audit_tells_that_somebody_else_is_said_to_have_had_a_delivery
             "SELECT max(resends) > '' AND max(replays) > '' AND max(tokens) > '' FROM hookledger.seal"
         ):
             await asyncio.sleep(0.05)
+    proof = await answered(f"{url}/v1/tenants/acme/deliveries/{delivery}/proof?event=evt_1")
+    (tmp_path / "proof.json").write_bytes(proof)
+    shown = hookledger("verify", str(tmp_path / "proof.json")).out
+    assert re.search(r"sent again +by cli:\S+ at .*: they asked for it", shown), shown
+    (again,) = hookledger("verify", str(tmp_path / "proof.json"), "--json").json["sent_again"]
+    assert (again["actor"].partition(":")[0], again["reason"]) == ("cli", "they asked for it")
     await connection.execute("SET session_replication_role = replica; CREATE SCHEMA kept")
     for table in ("resend", "replay", "api_token"):
         await connection.execute(f"CREATE TABLE kept.{table} AS SELECT * FROM hookledger.{table}")

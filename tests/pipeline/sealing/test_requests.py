@@ -17,7 +17,7 @@ from daemon.core.sealing.proof import verify
 from daemon.core.sealing.seal import SealContent
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.sealing import proofs, sealer
-from daemon.sealing.proofs import ProvenPair
+from daemon.sealing.proofs import NotWhole, ProvenPair
 from daemon.sealing.report import SealFinding
 from daemon.sealing.rows import public_key_of
 from eventstore.access import tokens
@@ -211,15 +211,17 @@ async def test_seals_of_an_older_version_hold_and_the_next_one_covers_all_that_t
         report = await audited(it.database, anchors=anchors_of(*seals))
         assert (report.findings, report.rows) == ([], 5 + 6 + 1)
         proof = await _proof(it, route_id, seqs[0])
-        assert [len(each["fields"]) for each in proof["seals"]] == [19]
-        assert len(verify(proof, await _keys(it.database)).attempts) == 2
+        assert [len(each["fields"]) for each in proof["seals"]] == [19, 25]
+        proven = verify(proof, await _keys(it.database))
+        assert (len(proven.attempts), [each.actor for each in proven.resends]) == (2, ["anna"])
         await send_again(it, route_id, seqs[1], "ben")
         await it.until_row("SELECT count(*) = 7 FROM hookledger.attempt")
         await it.until_accounted()
         await seal(it.database)
         proof = await _proof(it, route_id, seqs[1])
         assert [len(each["fields"]) for each in proof["seals"]] == [19, 25]
-        assert len(verify(proof, await _keys(it.database)).attempts) == 2
+        proven = verify(proof, await _keys(it.database))
+        assert (len(proven.attempts), [each.actor for each in proven.resends]) == (2, ["ben"])
         for forged in (", ".join(f"{name} = ''" for name in OF_FORM_2), "resends = ''"):
             await sql.execute(f"UPDATE hookledger.seal SET {forged} WHERE n = 1")
             (finding,) = (await audited(it.database)).findings
@@ -343,7 +345,11 @@ async def test_requests_are_covered_over_a_restored_dump(database_url: str, sql:
             assert table in {each.part for each in (await audited(it.database)).findings}
             await sql.execute(f"UPDATE hookledger.{table} SET {column} = nullif({column} - 1, 0)")
             assert (await audited(it.database)).findings == []
+        proof = await _proof(it, route_id, seqs[0])
+        assert [each.actor for each in verify(proof, await _keys(it.database)).resends] == ["sealed"]
         await sql.execute("UPDATE hookledger.resend SET actor = 'mallory' WHERE actor = 'sealed'")
+        with pytest.raises(NotWhole, match="are not those that seal 1 covers"):
+            await _proof(it, route_id, seqs[0])
         assert [(each.part, each.seal) for each in (await audited(it.database)).findings] == [("resend", 1)]
 
 

@@ -126,6 +126,7 @@ STATEMENTS = (
     Hot("requests since a seal", turns._NEW_REQUESTS, "'20000', '20010', '{20003}', '{19999}'", {"resend_txid_idx", "replay_txid_idx", "replay_ended_txid_idx"}, 10),
     Hot("where an event is sealed", places._EVENT, "29000, now() - interval '1 day'", {"domain_event_pkey", "seal_tick_idx"}, 20),
     Hot("where outcomes are sealed", places._ATTEMPTS, f"{ROUTES[2:-2].join([chr(39), chr(39)])}, 29107, now()", {"attempt_route_id_seq_idx", "seal_snap_xmax_idx", "seal_pkey"}, 310),
+    Hot("where manual retries are sealed", places._RESENDS, "'00000000-0000-0000-0000-000000000001', 5", {"resend_delivery_idx", "seal_snap_xmax_idx", "seal_pkey"}, 310),
     Hot("ticks behind one", f"SELECT {ticks._COLUMNS} FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2", "998, 200", {"tick_pkey"}, 10),
     Hot("event by id", domain_events.events._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
     Hot("event by id of any tenant", domain_events.events._BY_ID_ANY_TENANT, "'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),

@@ -175,8 +175,8 @@ async def key(request: web.Request) -> web.Response:
 
 @endpoint(Access.READ, EVENT_HINT, answers={200: DeliveryProof}, refuses=(404, 409, 429))
 async def proof(request: web.Request) -> web.Response:
-    """The proof of a delivery: its event and its outcomes, each with its path to a signed head. Check it offline with
-    `hookledger verify`. 409 if its event is not sealed yet.
+    """The proof of a delivery: its event, its outcomes and who had it sent again by hand, each with its path to a
+    signed head. Check it offline with `hookledger verify`. 409 if its event is not sealed yet.
     """
     return shapes.answer(await proof_of(request))
 
