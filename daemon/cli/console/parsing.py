@@ -105,6 +105,17 @@ def expression(text: str | None) -> str | None:
     return None if text is None or text.strip().lower() == NONE else text
 
 
+def token(text: str) -> str:
+    """An API token, without the line end that a file of variables may leave at it. For `click.option(type=…)`.
+
+    No message repeats it.
+    """
+    found = text.strip()
+    if not (found.isascii() and found.isprintable()):
+        raise click.BadParameter("it has characters that no token has: copy it again")
+    return found
+
+
 def route_id(text: str) -> UUID:
     """The id of a route. For `click.option(type=…)`."""
     try:

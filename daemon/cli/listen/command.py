@@ -128,6 +128,7 @@ def _key(_context: click.Context, _option: click.Parameter, text: str | None) ->
 )
 @click.option(
     "--token",
+    type=parsing.token,
     metavar="TOKEN",
     envvar="HOOKLEDGER_TOKEN",
     help="One that may read the tenant [variable: HOOKLEDGER_TOKEN].",
