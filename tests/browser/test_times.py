@@ -92,6 +92,20 @@ async def test_a_moment_of_the_hour_that_comes_twice_in_autumn_stays_itself(
     await visit.context.close()
 
 
+async def test_when_a_delivery_happened_is_shown_whole(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, NEW_YORK)
+    page = await visit.at(f"/t/{tenant}/deliveries")
+    for ago in ("13 min ago", "29 days ago"):
+        cell = page.locator(".deliveries td.when").first
+        assert await cell.evaluate(
+            "(cell, ago) => (cell.querySelector('time').textContent = ago, cell.scrollWidth <= cell.clientWidth)", ago
+        ), ago
+    await visit.context.close()
+
+
 # The texts of a page with a time of day that page.js did not put there.
 STRAYS = r"""() => {
   const found = []
