@@ -23,12 +23,9 @@ def command_context(request: web.Request, reason: str | None) -> Context:
     a hash of the request: it tells whether a repetition is the same command. It is keyed, because the body may have
     secrets.
     """
-    key = request.headers.get("Idempotency-Key")
-    if_version = if_match(request)
+    key, if_version = request_key(request), if_match(request)
     if key is None:
         return auth.context(request, reason=reason, if_version=if_version, request_id=None, causation_id=None)
-    if not (0 < len(key) <= MAX_REQUEST_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise Problem(400, f"Idempotency-Key must be 1 to {MAX_REQUEST_KEY_CHARACTERS} printable ASCII characters")
     key_bytes = key.encode()
     request_id = hashlib.sha256(f"{request.match_info['tenant']}\n".encode() + key_bytes)
     path = request.rel_url.raw_path_qs
@@ -40,3 +37,11 @@ def command_context(request: web.Request, reason: str | None) -> Context:
         request_id=request_id.hexdigest(),
         causation_id=command.hexdigest(),
     )
+
+
+def request_key(request: web.Request) -> str | None:
+    """The Idempotency-Key, None if there is none. Raises Problem for an invalid one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None or (0 < len(key) <= MAX_REQUEST_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        return key
+    raise Problem(400, f"Idempotency-Key must be 1 to {MAX_REQUEST_KEY_CHARACTERS} printable ASCII characters")

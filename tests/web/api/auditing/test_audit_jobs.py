@@ -93,6 +93,23 @@ async def test_an_audit_of_a_clean_log_finds_nothing(app: App) -> None:
     assert found["reached"] < found["ended_at"]
 
 
+async def test_the_same_key_once_more_finds_the_audit_that_it_began(empty_url: str) -> None:
+    async with app_of(empty_url, server__admin_token=TOKEN) as app:
+        key = {"Idempotency-Key": "an audit"}
+        mine, theirs = [bearer(await token(app.database, scope)) | key for scope in ("auditor:acme", "auditor:globex")]
+        body = {"from": "2026-11-23T00:00:00Z"}
+        first, *same = await asyncio.gather(*(begin(app, body, headers=mine) for _ in range(8)))
+        assert set(same) == {first}
+        await until(app, first, state="done")
+        again = await app.ask("POST", "/v1/audits", body, headers=mine)
+        assert (again.status, again.json["state"], again.headers["Location"]) == (202, "done", first)
+        other = await app.ask("POST", "/v1/audits", {"from": "2026-11-24T00:00:00Z"}, headers=mine)
+        assert other.status == 409
+        assert "this Idempotency-Key was used for another command" in other.json["detail"]
+        assert await begin(app, body, headers=theirs) != first
+        assert (await app.ask("POST", "/v1/audits", body, headers=mine | {"Idempotency-Key": "é"})).status == 400
+
+
 async def test_heavy_filters_are_left_to_the_evaluation_process(app: App) -> None:
     """A tenant may have a thousand for each event: an audit, which others ask for, would hold everybody up."""
     for number in range(1, 4):
