@@ -13,6 +13,8 @@ from uuid import UUID
 
 import click
 
+from daemon.core.events.event import storable
+
 NONE = "none"
 
 # Positions are bigints.
@@ -26,14 +28,14 @@ def timestamp(text: str) -> datetime:
     For `click.option(type=…)`.
     """
     try:
-        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
+        return storable(datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC))
     except ValueError:
         pass
     try:
         at = datetime.fromisoformat(text)
         if at.tzinfo is None:
             raise click.BadParameter(f"{text!r} has no offset: append Z for UTC, or yours, like {text}+01:00")
-        return at.astimezone(UTC)
+        return storable(at)
     except (ValueError, OverflowError):
         hint = "write it like 2026-11-23T08:00:00Z, or as a date like 2026-11-23"
         raise click.BadParameter(f"{text!r} is no time: {hint}") from None

@@ -153,6 +153,14 @@ async def test_a_period_bounds_an_audit_and_an_empty_one_says_so(app: App) -> No
     assert (found["events"], found["gaps"]) == (0, ["no event of this period was judged"])
 
 
+async def test_a_period_from_the_first_time_to_the_last_is_all_that_is_kept(app: App) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    body = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.999999Z"}
+    assert (await until(app, await begin(app, body), state="done"))["events"] == 1
+    assert (await app.ask("GET", "/operator/audits")).status == 200
+
+
 async def test_another_process_tells_how_far_an_audit_is(app: App, empty_url: str, held: Held) -> None:
     await app.route()
     for number in range(2):
