@@ -377,9 +377,15 @@ function moments(slider) {
   update();
 }
 
-// What is chosen from a list applies at once; what is typed, with Enter.
+// What is chosen from a list applies at once; what is typed, with Enter. The keys of a list pass each choice on the way
+// to another, so what they chose applies with the button.
 function autoChoice(form) {
-  for (const select of form.querySelectorAll("select")) select.addEventListener("change", () => form.requestSubmit());
+  for (const select of form.querySelectorAll("select")) {
+    let byKey = false;
+    select.addEventListener("keydown", () => (byKey = true));
+    select.addEventListener("pointerdown", () => (byKey = false));
+    select.addEventListener("change", () => byKey || form.requestSubmit());
+  }
 }
 
 function auto(form) {
