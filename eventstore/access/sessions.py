@@ -54,7 +54,7 @@ INSERT INTO hookledger.login_link (hash, created_by, expires_at, tenant, actor, 
 VALUES ($1, $2, clock_timestamp() + $3, $4, $5, $6, $7, $8) RETURNING expires_at
 """
 
-# Whoever has a token that was revoked may have made links with it, and kept them.
+# The thief of a token that was revoked since may have made links with it, and kept them.
 _WORKS = """
 expires_at > clock_timestamp() AND NOT EXISTS (
     SELECT FROM hookledger.api_token t WHERE 'token:' || t.id = login_link.created_by AND t.revoked_at IS NOT NULL

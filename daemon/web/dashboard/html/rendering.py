@@ -55,8 +55,8 @@ NOTICES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """Who sees a page. `tenant` is the caller's tenant, else that of the page; None on the pages of operators. Of these
-    `sees_operations` some, and only one who `is_operator` all.
+    """Who sees a page. `tenant` is the caller's tenant, else that of the page; None on the pages of operators. One who
+    `sees_operations` sees some of these, one who `is_operator` all.
     """
 
     tenant: str | None = None
