@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -135,10 +136,17 @@ def cli() -> None:
 def entry() -> None:
     """The console script: runs the command line and exits with its code."""
     queued_stream.occupy_closed_descriptors()
+    _replace_closed_streams()
     _take_every_character()
     code = execute(sys.argv[1:])
     queued_stream.drain()
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Python has None for an output that was closed when it started. What is printed there goes nowhere, unharmed."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
 
 
 def _take_every_character() -> None:
@@ -151,8 +159,7 @@ def execute(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code. Prints everything that the user sees of a failure."""
     try:
         code = cli.main(args=arguments, prog_name="hookledger", standalone_mode=False)
-        if sys.stdout is not None:  # closed when the process started
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         return _discard_output()

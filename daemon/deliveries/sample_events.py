@@ -79,7 +79,7 @@ def _types(route: Route, event_types: Sequence[str] | None, names: Sequence[str]
     if not subscribed:
         raise Conflict(
             "no event type that the route subscribes to is in the catalogue, so there is no example to send: "
-            "have them added with PUT /v1/event-types, or subscribe to others"
+            "have them added (PUT /v1/event-types, hookledger event-types load), or subscribe to others"
         )
     if len(subscribed) > MAX_TESTS:
         message = f"the route subscribes to {len(subscribed)} types, {MAX_TESTS} are allowed at once: name some"

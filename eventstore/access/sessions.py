@@ -54,15 +54,21 @@ INSERT INTO hookledger.login_link (hash, created_by, expires_at, tenant, actor, 
 VALUES ($1, $2, clock_timestamp() + $3, $4, $5, $6, $7, $8) RETURNING expires_at
 """
 
-_PENDING = """
-SELECT tenant, actor, role, return_url, path FROM hookledger.login_link
- WHERE hash = $1 AND expires_at > clock_timestamp()
+# The thief of a token that was revoked since may have made links with it, and kept them.
+_WORKS = """
+expires_at > clock_timestamp() AND NOT EXISTS (
+    SELECT FROM hookledger.api_token t WHERE 'token:' || t.id = login_link.created_by AND t.revoked_at IS NOT NULL
+)
 """
 
-_BEGIN = """
+_PENDING = f"""
+SELECT tenant, actor, role, return_url, path FROM hookledger.login_link WHERE hash = $1 AND {_WORKS}
+"""
+
+_BEGIN = f"""
 WITH taken AS (
     DELETE FROM hookledger.login_link WHERE hash = $1
-    RETURNING tenant, actor, role, return_url, path, expires_at > clock_timestamp() AS works
+    RETURNING tenant, actor, role, return_url, path, {_WORKS} AS works
 ), replaced AS (
     DELETE FROM hookledger.session WHERE hash = $3 AND EXISTS (SELECT FROM taken WHERE works)
 ), begun AS (
@@ -98,7 +104,7 @@ async def add_link(
 
 
 async def pending(database: Database, link_hash: bytes) -> PendingLink | None:
-    """A link, None if it was used, has expired or does not exist. It can be used afterwards."""
+    """A link, None if it does not exist or works no more. It can be used afterwards."""
     async with database.connection() as connection:
         row = await connection.fetchrow(_PENDING, link_hash)
     return None if row is None else PendingLink(**row)
@@ -109,7 +115,7 @@ async def begin(
 ) -> PendingLink | None:
     """Uses up a link, begins its session and ends the session with the hash `replaced`. Returns the link.
 
-    None, and nothing ends, if the link was used before, has expired or does not exist.
+    None, and nothing ends, if the link was used before, has expired or does not exist, or its token was revoked.
     """
     async with database.connection() as connection:
         row = await connection.fetchrow(_BEGIN, link_hash, session_hash, replaced)

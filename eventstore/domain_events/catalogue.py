@@ -128,6 +128,8 @@ async def entries(database: Database) -> tuple[int, list[TypeRow]]:
 
 async def entry(database: Database, name: str) -> TypeRow | None:
     """The type with this name, or None if it is not in the catalogue."""
+    if "\0" in name:  # PostgreSQL has no such text, so there is no such type
+        return None
     async with database.connection() as connection:
         row = await connection.fetchrow(
             "SELECT name, description, example FROM hookledger.event_type WHERE name = $1", name

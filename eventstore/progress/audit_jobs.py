@@ -23,7 +23,7 @@ encode(sha256(convert_to(findings, 'UTF8')), 'hex') AS findings_sha256"""
 _IS_LOST = "state = 'running' AND beat_at < clock_timestamp() - $1::interval AS is_lost"
 
 _ADD = f"""
-INSERT INTO hookledger.audit_job (id, tenant, since, until, actor) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO hookledger.audit_job (id, tenant, since, until, actor) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
 RETURNING {_SUMMARY}, findings, false AS is_lost
 """
 
@@ -113,11 +113,11 @@ class AuditEnd:
     detail: str | None = None
 
 
-async def add(database: Database, new: NewAuditJob) -> AuditJob:
-    """Stores an audit that begins."""
+async def add(database: Database, new: NewAuditJob) -> AuditJob | None:
+    """Stores an audit that begins, and returns it; None if there is one with this id."""
     async with database.connection() as connection:
-        (row,) = await connection.fetch(_ADD, new.id, new.tenant, new.since, new.until, new.actor)
-    return AuditJob(**row)
+        row = await connection.fetchrow(_ADD, new.id, new.tenant, new.since, new.until, new.actor)
+    return None if row is None else AuditJob(**row)
 
 
 async def find(database: Database, job_id: UUID) -> AuditJob | None:

@@ -273,6 +273,29 @@ def test_a_daemon_that_is_not_there_fails_the_healthcheck(without_database: Comm
     assert "does not answer" in only_error(without_database("healthcheck", code=1))
 
 
+def test_the_line_end_of_a_file_of_variables_is_no_part_of_a_token(without_database: CommandLine) -> None:
+    without_database.environment["HOOKLEDGER_TOKEN"] = "hl_producer_5f2c9a0e41b7_secret\r"
+    for command in (
+        ("rebuild", "--against", "http://127.0.0.1:1"),
+        ("listen", "--tenant", "acme", "--forward-to", "localhost", "--url", "http://127.0.0.1:1"),
+    ):
+        assert "secret" not in without_database(*command, code=None).err
+    without_database.environment["HOOKLEDGER_TOKEN"] = "hl_producer_secret\nsecret"
+    refused = without_database("rebuild", "--against", "http://127.0.0.1:1", code=2)
+    assert only_error(refused) == "Invalid value for '--token': it has characters that no token has: copy it again"
+
+
+def test_without_an_output_there_is_nothing_to_say(without_database: CommandLine) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m daemon config show >&-"],
+        env=without_database.environment,
+        cwd=without_database.home,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_reader_that_leaves_early_is_no_error(without_database: CommandLine) -> None:
     piped = f"'{sys.executable}' -m daemon config show --json | true"
     done = subprocess.run(

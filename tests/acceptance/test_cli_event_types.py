@@ -44,6 +44,11 @@ def test_the_body_of_the_api_is_a_file_too(hookledger: CommandLine) -> None:
     }
 
 
+def test_a_file_of_an_editor_that_writes_a_byte_order_mark_is_one_too(hookledger: CommandLine) -> None:
+    marked = b"\xef\xbb\xbf" + json.dumps(TYPES, indent=1).replace("\n", "\r\n").encode()
+    assert hookledger("event-types", "load", "-", "--json", stdin=marked).json["added"] == 2
+
+
 def test_a_list_is_a_file_too(hookledger: CommandLine) -> None:
     hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
     listed = hookledger("event-types", "list", "--json").out
@@ -84,7 +89,9 @@ def test_types_go_only_if_that_is_confirmed(hookledger: CommandLine) -> None:
     [
         (("-",), "[", "error: the file is not valid JSON", 1),
         (("-",), b'["\xff"]', "error: the file is not valid JSON: it is not UTF-8", 1),
-        (("-",), "1", "error: the file must be a JSON list of event types", 1),
+        (("-",), "1", "error: the file must be a JSON object or list", 1),
+        (("-",), '{"event_types":[],"event_types":[]}', "error: event_types: is given more than once", 2),
+        (("-",), '[{"name":"a.b","name":"a.c"}]', "error: name: is given more than once", 2),
         (
             ("-",),
             '[{"name":"A"},{"nmae":"a.b"}]',

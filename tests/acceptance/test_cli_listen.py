@@ -346,6 +346,7 @@ async def test_nothing_is_left_of_it_in_any_table(hookledger: CommandLine, datab
         (("--tenant", "acme", "--forward-to", "localhost", "--url", "http://[1"), 1, "is no URL"),
         (("--tenant", "acme", "--forward-to", "localhost", "--url", "http://127.0.0.1:1"), 1, "does not answer"),
         (("--tenant", "acme", "--forward-to", "localhost", "-e", "a.b", "--route", "0" * 32), 2, "leave --event-type out"),
+        (("--tenant", "acme", "--forward-to", "localhost", "--token", "hl_a\nb"), 2, "characters that no token has"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_said_at_once(

@@ -128,6 +128,20 @@ async def test_a_delivery_is_opened_and_read_with_the_keyboard(visit: Visit, acc
     await expect(first.get_by_role("region", name="cURL command")).to_be_visible()
 
 
+async def test_each_choice_of_a_list_is_reached_with_the_arrows(visit: Visit, account: Account) -> None:
+    page = await visit.at(f"/t/{account.tenant}/deliveries")
+    await tab_to(page, "#status")
+    for _ in range(3):
+        await page.keyboard.press("ArrowDown")
+    status = page.locator("#status")
+    await expect(status).to_be_focused()
+    chosen = await status.input_value()
+    assert chosen == await status.locator("option").nth(3).get_attribute("value")
+    await tab_to(page, ".filters .button")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"**status={chosen}&**")
+
+
 async def test_the_slider_keeps_the_focus_while_one_goes_back_step_by_step(visit: Visit, account: Account) -> None:
     page = await visit.at(f"/t/{account.tenant}/webhooks")
     await _press(page, "details.as-of summary")

@@ -265,6 +265,17 @@ async def test_no_width_between_makes_a_list_scroll_sideways(onlooker: Visit, ac
     assert [found for width in range(680, WIDE, 40) for found in await sideways(page, width)] == []
 
 
+async def test_in_a_readers_own_colours_the_present_page_is_marked(onlooker: Visit, account: Account) -> None:
+    page = await onlooker.at(SCREENS["webhook"](account))
+    await page.emulate_media(forced_colors="active")
+    for menu in (".main-nav", ".tabs"):
+        marked = "links => links.map((link) => getComputedStyle(link).borderBottomColor)"
+        here = await page.locator(f"{menu} a[aria-current]").evaluate_all(marked)
+        others = await page.locator(f"{menu} a:not([aria-current])").evaluate_all(marked)
+        assert set(here).isdisjoint(others), menu
+    await page.emulate_media(forced_colors="none")
+
+
 async def test_on_a_phone_the_status_takes_three_screens(onlooker: Visit, account: Account) -> None:
     height = 812
     page = await onlooker.at(SCREENS["status"](account))

@@ -78,6 +78,34 @@ async def test_what_is_entered_in_ones_own_time_means_that_moment(browser: Brows
     await visit.context.close()
 
 
+async def test_a_moment_of_the_hour_that_comes_twice_in_autumn_stays_itself(
+    browser: Browser, live: Live, tenant: str
+) -> None:
+    await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    visit = await visitor(browser, live, "Europe/Berlin")
+    for second in ("2026-10-25T00:30:07Z", "2026-10-25T01:30:07Z"):
+        page = await visit.at(f"/t/{tenant}/deliveries?since={second}")
+        await expect(page.locator("#since")).to_have_value("2026-10-25T02:30:07")
+        await page.locator(".filters").get_by_role("button").first.click()
+        await page.wait_for_url("**route=&**")
+        assert f"since={second.replace(':', '%3A')}" in page.url
+    await visit.context.close()
+
+
+async def test_when_a_delivery_happened_is_shown_whole(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, NEW_YORK)
+    page = await visit.at(f"/t/{tenant}/deliveries")
+    for ago in ("13 min ago", "29 days ago"):
+        cell = page.locator(".deliveries td.when").first
+        assert await cell.evaluate(
+            "(cell, ago) => (cell.querySelector('time').textContent = ago, cell.scrollWidth <= cell.clientWidth)", ago
+        ), ago
+    await visit.context.close()
+
+
 # The texts of a page with a time of day that page.js did not put there.
 STRAYS = r"""() => {
   const found = []

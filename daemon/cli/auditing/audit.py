@@ -51,7 +51,13 @@ MANY_PROCESSES, MOST_PROCESSES = 4, 32
     metavar="POS:HASH",
     help="What was noted of this log before, as `head` of a rebuild: fail unless it is still so.",
 )
-@click.option("--token", metavar="TOKEN", help="A token for --against [variable: HOOKLEDGER_TOKEN].")
+@click.option(
+    "--token",
+    type=parsing.token,
+    metavar="TOKEN",
+    envvar="HOOKLEDGER_TOKEN",
+    help="A token for --against [variable: HOOKLEDGER_TOKEN].",
+)
 @config_option
 @output.json_option
 def rebuild(
@@ -78,7 +84,7 @@ def rebuild(
     async def work(database: Database) -> tuple[Rebuilt, LiveProjection | None]:
         if against is None:
             return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant, marked=marked), None
-        return await _at_one_position(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"), marked=marked)
+        return await _at_one_position(database, against, token, marked=marked)
 
     route_state.collect_seldom()
     with output.working("folding the route log"):

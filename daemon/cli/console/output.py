@@ -1,9 +1,10 @@
 """Tables for people, JSON for programs. Every command prints through this module.
 
-A terminal gets a table made by rich. A pipe gets the same columns without a frame and without truncation, so that
-`grep` and `awk` see whole values; so does a terminal if the rows are many, since rich takes a millisecond for each:
-100,000 routes took it more than a minute. `--json` prints one JSON document. Texts of merchants are printed as plain
-text: neither markup nor control characters in them reach the terminal.
+A terminal gets a table made by rich; one that is too narrow for it gets one row below the other. A pipe gets the same
+columns without a frame and without truncation, so that `grep` and `awk` see whole values; so does a terminal if the
+rows are many, since rich takes a millisecond for each: 100,000 routes took it more than a minute. `--json` prints one
+JSON document. Texts of merchants are printed as plain text: neither markup nor control characters in them reach the
+terminal.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from daemon.core import texts
 # Beyond that nobody looks at a frame.
 _FRAMED_ROWS = 1000
 
+# A column of a table is not narrower than that, or than its texts: a time is folded after its day.
+_LEAST_COLUMN = 16
+# What the frame takes for each column; it takes one more at its end.
+_FRAME_COLUMNS = 3
+
 json_option: Callable[[click.decorators.FC], click.decorators.FC] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON."
 )
@@ -32,23 +38,33 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: st
         return
     texts_of_rows = [[cell(value) for value in row] for row in rows]
     if sys.stdout.isatty() and len(rows) <= _FRAMED_ROWS:
-        _framed(columns, texts_of_rows)
+        _for_people(columns, texts_of_rows)
     else:
         _plain_columns([list(columns), *texts_of_rows])
 
 
-def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _for_people(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with a frame, or one row below the other if the terminal is so narrow that it would cut words up."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for column in columns:
+    console, table, least_width = Console(), Table(box=box.SIMPLE_HEAD, header_style="bold"), 1
+    for column, *cells in zip(columns, *rows, strict=True):
+        widest = max(map(cell_len, (column, *cells)))
+        least_width += _FRAME_COLUMNS + (widest if column == "id" else min(widest, _LEAST_COLUMN))
         table.add_column(column, overflow="fold", no_wrap=column == "id")
+    if least_width > console.width:
+        for number, row in enumerate(rows):
+            if number:
+                click.echo()
+            fields(list(zip(columns, row, strict=True)))
+        return
     for row in rows:
         table.add_row(*(Text(text) for text in row))
-    Console().print(table)
+    console.print(table)
 
 
 def _plain_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import click
 
+from daemon.core.events.event import storable
+
 NONE = "none"
 
 # Positions are bigints.
@@ -26,14 +28,14 @@ def timestamp(text: str) -> datetime:
     For `click.option(type=…)`.
     """
     try:
-        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
+        return storable(datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC))
     except ValueError:
         pass
     try:
         at = datetime.fromisoformat(text)
         if at.tzinfo is None:
             raise click.BadParameter(f"{text!r} has no offset: append Z for UTC, or yours, like {text}+01:00")
-        return at.astimezone(UTC)
+        return storable(at)
     except (ValueError, OverflowError):
         hint = "write it like 2026-11-23T08:00:00Z, or as a date like 2026-11-23"
         raise click.BadParameter(f"{text!r} is no time: {hint}") from None
@@ -103,6 +105,17 @@ def rate(text: str | None) -> float | None:
 def expression(text: str | None) -> str | None:
     """A JMESPath expression, unchecked. None for None and for the word `none`."""
     return None if text is None or text.strip().lower() == NONE else text
+
+
+def token(text: str) -> str:
+    """An API token, without the line end that a file of variables may leave at it. For `click.option(type=…)`.
+
+    No message repeats it.
+    """
+    found = text.strip()
+    if not (found.isascii() and found.isprintable()):
+        raise click.BadParameter("it has characters that no token has: copy it again")
+    return found
 
 
 def route_id(text: str) -> UUID:

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-import orjson
-from pydantic import ValidationError
 
 from daemon import catalogue
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings, with_store
-from daemon.commands import Invalid
-from daemon.core.events import raw_json
 from daemon.core.events.catalogue import TypeDraft, group_of
 from daemon.web.api.events.catalogue import of_replacement, of_type
-from daemon.web.forms import validation_messages
-from daemon.web.forms.catalogue_forms import CatalogueForm
+from daemon.web.forms.catalogue_forms import drafts_of
+from daemon.web.http.problems import Problem
 from eventstore.domain_events import catalogue as store
 from eventstore.domain_events.catalogue import ListedType
 from eventstore.postgres.connect import Database
@@ -109,22 +105,15 @@ def _confirm_removal(names: Sequence[str], *, may_ask: bool) -> None:
     output.note(f"{types} not in this list, and would go: {', '.join(names[:_MOST_NAMED])}{more}")
     if not may_ask:
         raise CliError("nothing was changed", hint="pass --yes: the list came by the standard input")
-    if click.prompt("Type REPLACE to replace the catalogue", err=True, default="", show_default=False) != "REPLACE":
+    typed: str = click.prompt("Type REPLACE to replace the catalogue", err=True, default="", show_default=False)
+    if typed.strip() != "REPLACE":
         raise CliError("nothing was changed", hint="type REPLACE in capitals, or pass --yes")
 
 
 def _drafts(text: bytes) -> list[TypeDraft]:
     """The entries of a catalogue file. Raises CliError if it has no list, Invalid if an entry is wrong."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise CliError(f"the file is not valid JSON: {raw_json.reason(text, error)}") from error
-    if isinstance(value, list):
-        value = {"event_types": value}
-    if not isinstance(value, dict):
-        raise CliError("the file must be a JSON list of event types", hint="see hookledger event-types load --help")
-    try:
-        return CatalogueForm.model_validate(value).drafts()
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        raise Invalid(tuple(validation_messages.field_problems(details, CatalogueForm))) from error
+        return drafts_of(text)
+    except Problem as error:
+        message = error.detail.replace("the body", "the file", 1)
+        raise CliError(message, hint="see hookledger event-types load --help") from error

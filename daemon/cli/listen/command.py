@@ -128,6 +128,7 @@ def _key(_context: click.Context, _option: click.Parameter, text: str | None) ->
 )
 @click.option(
     "--token",
+    type=parsing.token,
     metavar="TOKEN",
     envvar="HOOKLEDGER_TOKEN",
     help="One that may read the tenant [variable: HOOKLEDGER_TOKEN].",
@@ -197,7 +198,8 @@ def listen(
         raise failures.first_of(group) from None
     finally:
         if counts.requests or (counts.has_begun and not as_json):
-            output.note(f"{counts.requests} requests: {counts.succeeded} succeeded, {counts.failed} failed")
+            requests = "1 request" if counts.requests == 1 else f"{counts.requests} requests"
+            output.note(f"{requests}: {counts.succeeded} succeeded, {counts.failed} failed")
 
 
 async def _listen(session: _Session, counts: _Counts) -> None:

@@ -26,8 +26,12 @@ MAX_UNKNOWN_NAMED = 10
 # is a mistake rather than a clock that is wrong.
 MAX_SKEW = timedelta(days=1)
 
-# An older time was never set: Go's zero time is in the year 1, which asyncpg writes as -infinity.
+# An older time was never set: Go's zero time is in the year 1.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+# asyncpg writes the first and the last moment of `datetime` as -infinity and infinity, and reads those without a zone.
+_FIRST = datetime.min.replace(tzinfo=UTC) + timedelta.resolution
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta.resolution
 
 _TIME = re.compile(
     r"(?P<minute>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}):(?P<second>[0-9]{2})"
@@ -120,19 +124,24 @@ def parse(
 
 
 def instant(text: str) -> datetime:
-    """An RFC 3339 time with its offset, as UTC. Raises ValueError with a sentence for the user."""
+    """An RFC 3339 time with its offset, as UTC that can be stored. Raises ValueError with a sentence for the user."""
     text = text.upper()
     found = _TIME.fullmatch(text)
     try:
         if found is not None and found["second"] != "60":
-            return datetime.fromisoformat(text).astimezone(UTC)
+            return storable(datetime.fromisoformat(text))
         if found is not None:
             # `datetime` has no second 60: a leap second becomes the second that follows it.
             at = datetime.fromisoformat(f"{found['minute']}:59{found['fraction'] or ''}{found['offset']}")
-            return at.astimezone(UTC) + timedelta(seconds=1)
+            return storable(at.astimezone(UTC) + timedelta(seconds=1))
     except (ValueError, OverflowError):  # OverflowError: the time in UTC is before the year 1 or after 9999
         pass
     raise ValueError("must be an RFC 3339 time with offset, like 2026-11-23T08:00:00.000000Z")
+
+
+def storable(at: datetime) -> datetime:
+    """A time in UTC, a microsecond off if it is the first or the last one. Raises OverflowError if UTC has no such."""
+    return min(max(at.astimezone(UTC), _FIRST), _LAST)
 
 
 def pattern_problem(pattern: str) -> str | None:

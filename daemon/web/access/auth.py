@@ -24,7 +24,7 @@ from daemon.web.access.guesses import CredentialKind, guessing
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Access, Declaration, declared
 from daemon.web.http.problems import Problem
-from daemon.web.http.requests.parameters import check_headers, check_parameters, check_tenant, if_match
+from daemon.web.http.requests.parameters import check_headers, check_parameters, check_tenant
 from daemon.web.http.requests.turns import BOUND_TO
 from daemon.web.http.services import SERVICES
 from eventstore.access.sessions import Session
@@ -97,9 +97,14 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def context(
-    request: web.Request, *, reason: str | None, request_id: str | None = None, causation_id: str | None = None
+    request: web.Request,
+    *,
+    reason: str | None,
+    if_version: int | None,
+    request_id: str | None,
+    causation_id: str | None,
 ) -> Context:
-    """The command context of a request."""
+    """The context of the caller's command. The limits of tenants do not hold for the administrator."""
     caller = request[CALLER]
     return Context(
         actor=caller.actor,
@@ -107,7 +112,7 @@ def context(
         reason=reason,
         request_id=request_id,
         causation_id=causation_id,
-        if_version=if_match(request),
+        if_version=if_version,
         is_unlimited=caller.scope.kind is ScopeKind.ADMIN,
     )
 

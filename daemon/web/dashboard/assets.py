@@ -19,6 +19,7 @@ from daemon.config.accents import AccentPair, Theme
 from daemon.config.sections import DashboardSection
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests.preferences import preferences
 
 _CONTENT_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "png": "image/png"}
 # An SVG is a document: opened by itself it may neither run nor load anything.
@@ -77,7 +78,7 @@ async def show(request: web.Request) -> web.Response:
     headers = {"Cache-Control": _IMMUTABLE if is_current else "no-store", "Vary": "Accept-Encoding"}
     if asset.content_type.startswith("image/"):
         headers |= _INERT
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if preferences(request, "Accept-Encoding").get("gzip", 0.0) > 0.0:
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=asset.gzipped, content_type=asset.content_type, headers=headers)
     return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)

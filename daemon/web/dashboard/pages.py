@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from daemon.commands import Context
+from daemon.web.access import auth
 from daemon.web.access.auth import CALLER, may
 from daemon.web.dashboard.error_page import show
 from daemon.web.dashboard.form_data import FormData
@@ -30,15 +31,7 @@ def context(
     request: web.Request, *, reason: str | None = None, if_version: int | None = None, request_id: str | None = None
 ) -> Context:
     """The context of a command that is issued from a page."""
-    caller = request[CALLER]
-    return Context(
-        actor=caller.actor,
-        origin=caller.origin,
-        reason=reason,
-        if_version=if_version,
-        request_id=request_id,
-        causation_id=request_id,
-    )
+    return auth.context(request, reason=reason, if_version=if_version, request_id=request_id, causation_id=request_id)
 
 
 def reason(request: web.Request, form: FormData) -> str | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from daemon.commands import Invalid
+from daemon.core.events import raw_json
 from daemon.core.events.catalogue import MAX_DESCRIPTION_CHARACTERS, MAX_TYPES, TypeDraft, check
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
+from daemon.web.forms import validation_messages
 from daemon.web.forms.request_forms import BaseForm, Text
+from daemon.web.http.requests import bodies
 
 _NAME = {
     "type": "string",
@@ -96,3 +99,16 @@ class CatalogueForm(BaseForm):
         if problems := check(drafts):
             raise Invalid(problems)
         return [draft for draft, each in zip(drafts, self.event_types, strict=True) if each.is_catalogued]
+
+
+def drafts_of(text: bytes) -> list[TypeDraft]:
+    """The types in a text of JSON, a list or an object with `event_types`, with or without a byte order mark.
+
+    Raises Problem if it is no such text, and Invalid for what is wrong in it.
+    """
+    value = bodies.parsed_object(text.removeprefix(raw_json.BYTE_ORDER_MARK), bare="event_types")
+    try:
+        return CatalogueForm.model_validate(value).drafts()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise Invalid(tuple(validation_messages.field_problems(details, CatalogueForm))) from error

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from aiohttp import web
+
 from daemon.web.http.problems import Problem
 
 RETRY_AFTER_SECONDS = 1
@@ -35,6 +37,11 @@ class ConnectionLimits:
     idle_seconds: float = 75.0
     stalled_seconds: float = 75.0
     sweep_seconds: float = 1.0
+
+
+def is_connected(request: web.Request) -> bool:
+    """True unless the client has left."""
+    return request.transport is not None and not request.transport.is_closing()
 
 
 class Client(Protocol):

@@ -60,6 +60,7 @@ Cursor = Annotated[str | None, Field(examples=[None])]
 EventPosition = tuple[datetime, int]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Page(TypedDict, Generic[ItemT]):
@@ -144,6 +145,16 @@ def event_cursor(position: EventPosition | None) -> str | None:
     return None if position is None else encoded(_event_key(position))
 
 
+def micros_of(at: datetime) -> int:
+    """A time as it stands in cursors."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def at_micros(micros: int) -> datetime:
+    """The time that stands in a cursor. Raises OverflowError."""
+    return _EPOCH + micros * _MICROSECOND
+
+
 def event_position(cursor: str) -> EventPosition:
     """The position in a cursor. Raises Invalid for a cursor that no page has returned."""
     try:
@@ -154,11 +165,11 @@ def event_position(cursor: str) -> EventPosition:
 
 def _event_key(position: EventPosition) -> str:
     event_time, seq = position
-    return f"{(event_time - _EPOCH) // timedelta(microseconds=1)}.{seq}"
+    return f"{micros_of(event_time)}.{seq}"
 
 
 def _event_position(key: str) -> EventPosition:
     micros, _, seq = key.partition(".")
     if not -1 <= int(seq) < 1 << 63:
         raise ValueError
-    return _EPOCH + timedelta(microseconds=int(micros)), int(seq)
+    return at_micros(int(micros)), int(seq)

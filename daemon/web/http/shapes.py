@@ -19,7 +19,9 @@ MASK = "***"
 
 EXAMPLE_MOMENT = "2026-11-23T08:00:00.000000Z"
 
-Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time", "examples": [EXAMPLE_MOMENT]})]
+MOMENT_SCHEMA = {"type": "string", "format": "date-time"}
+
+Moment = Annotated[str, WithJsonSchema({**MOMENT_SCHEMA, "examples": [EXAMPLE_MOMENT]})]
 Uuid = Annotated[
     str, WithJsonSchema({"type": "string", "format": "uuid", "examples": ["018f6d3e-7c1a-4a5b-9d2e-3f4a5b6c7d8e"]})
 ]

@@ -21,9 +21,9 @@ refused. HEAD is GET without the body; a method that a path does not take is 405
 removed between two pages shift nothing. The lists of deliveries and of events are answered whole, without pages, with
 `Accept: application/x-ndjson` or `text/csv`. An export that was cut off has no proper end of the answer.
 
-**Commands** take a `reason`, which the history shows, and an `Idempotency-Key`: a command that is repeated with the
-same key is executed once. Routes have a `version`, which is their ETag; with `If-Match` a command is refused if the
-version has changed.
+**Commands** take an `Idempotency-Key`: a command that is repeated with the same key is executed once. Most take a
+`reason`, which the history shows. Test events, tokens and login links are made once more by each request. Routes have a
+`version`, which is their ETag; with `If-Match` a command is refused if the version has changed.
 
 **Times** are RFC 3339 in UTC with microseconds.
 """

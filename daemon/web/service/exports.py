@@ -27,6 +27,7 @@ from daemon.web.access import auth
 from daemon.web.http import problems
 from daemon.web.http.paging import EXPORT
 from daemon.web.http.problems import Problem
+from daemon.web.http.requests.preferences import preferences
 from eventstore.postgres.errors import StoreUnavailable
 
 # Exports at once, of one tenant and of all.
@@ -113,13 +114,10 @@ def negotiated(request: web.Request) -> ExportFormat | None:
     name = request.query.get(EXPORT.name)
     if name is not None:
         return BY_NAME[name]
-    quality: dict[str, float] = {}
-    for part in ",".join(request.headers.getall("Accept", [])).split(","):
-        name, *parameters = (text.strip().lower() for text in part.split(";"))
-        quality[name] = next((_number(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
-    best = max(ExportFormat, key=lambda each: quality.get(each, 0.0))
-    of_json = max(quality.get(name, 0.0) for name in ("application/json", "application/*", "*/*"))
-    return best if quality.get(best, 0.0) > of_json else None
+    wanted = preferences(request, "Accept")
+    best = max(ExportFormat, key=lambda each: wanted.get(each, 0.0))
+    of_json = max(wanted.get(name, 0.0) for name in ("application/json", "application/*", "*/*"))
+    return best if wanted.get(best, 0.0) > of_json else None
 
 
 async def stream(
@@ -222,13 +220,6 @@ def _cell(item: Mapping[str, object], path: tuple[str, ...]) -> str:
             return f"'{value}"
         case _:
             return str(value)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 async def _stop(application: web.Application) -> None:

@@ -81,7 +81,7 @@ async def message_place(request: web.Request, event: StoredEvent) -> MessagePlac
 
 def route_id(request: web.Request) -> UUID:
     """The id of the route in the path. Raises NotFound."""
-    return _parsed_route_id(request.match_info["route"])
+    return parsed_route_id(request.match_info["route"])
 
 
 def live_route(request: web.Request) -> Route:
@@ -91,7 +91,7 @@ def live_route(request: web.Request) -> Route:
 
 def live_route_by_id(request: web.Request, text: str) -> Route:
     """The tenant's route with the id `text` as it is now. Raises NotFound, also for a deleted route."""
-    route = request.app[SERVICES].index.route(_parsed_route_id(text))
+    route = request.app[SERVICES].index.route(parsed_route_id(text))
     if route is None or route.tenant != request.match_info["tenant"] or route.status is RouteStatus.DELETED:
         raise NotFound(_NO_ROUTE)
     return route
@@ -109,7 +109,7 @@ def timeline(request: web.Request) -> Timeline:
 
 def timeline_by_id(request: web.Request, text: str) -> Timeline:
     """All states of the tenant's route with the id `text`. Raises NotFound."""
-    found = request.app[SERVICES].index.timeline(_parsed_route_id(text))
+    found = request.app[SERVICES].index.timeline(parsed_route_id(text))
     if found is None or found.current.tenant != request.match_info["tenant"]:
         raise NotFound(_NO_ROUTE)
     return found
@@ -156,7 +156,8 @@ async def delivery_pair(request: web.Request) -> EventAndRoute:
     return pair
 
 
-def _parsed_route_id(text: str) -> UUID:
+def parsed_route_id(text: str) -> UUID:
+    """The id in a text. Raises NotFound for one that no route can have."""
     return _parsed_id(text, _NO_ROUTE)
 
 

@@ -34,8 +34,8 @@ from eventstore.postgres.errors import (
     StoreUnavailable,
     UnsafeServer,
 )
-from eventstore.postgres.servers.builtin_types import KnowingConnection
 from eventstore.postgres.servers.database_url import WRITE_URL, ServerUrls, parsed
+from eventstore.postgres.servers.introspection import KnowingConnection
 
 # Failures of a connection after which another server is asked.
 _ELSEWHERE = (

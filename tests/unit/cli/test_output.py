@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import click
 import pytest
 
 from daemon.cli.console import failures, output
@@ -75,3 +76,23 @@ def test_a_terminal_gets_many_rows_without_a_frame(
     assert "───" in capsys.readouterr().out
     output.table(("id",), [(number,) for number in range(1001)], empty="none")
     assert capsys.readouterr().out.splitlines()[:2] == ["id", "0"]
+
+
+@pytest.mark.parametrize(("terminal_columns", "is_framed"), [(60, False), (80, False), (112, True)])
+def test_a_terminal_that_is_too_narrow_for_a_table_gets_a_row_below_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal_columns: int, *, is_framed: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(terminal_columns))
+    ids = ["2a545228-a071-43d6-978e-b5af58e0c7f2", "698ff8da-a284-46b5-9cdc-96a920bec0a5"]
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    output.table(
+        ("id", "name", "target", "updated"), [(each, "r", "https://shop.example.com/", at) for each in ids], empty=""
+    )
+    shown = click.unstyle(capsys.readouterr().out)
+    assert ("───" in shown) == is_framed
+    if not is_framed:
+        assert shown == "\n".join(
+            f"id       {each}\nname     r\ntarget   https://shop.example.com/\nupdated  2026-11-23 00:00:00.000000Z\n"
+            for each in ids
+        )

@@ -209,6 +209,13 @@ def test_a_token_stands_for_its_tenant() -> None:
     assert set(refused(nameless)) == {"tenant"}
 
 
+def test_a_time_is_one_that_postgresql_keeps() -> None:
+    """asyncpg takes the first and the last moment of `datetime` for no bound, and returns them without a zone."""
+    first, last = instant("0001-01-01T00:00:00Z"), instant("9999-12-31T23:59:59.999999Z")
+    assert first - datetime.min.replace(tzinfo=UTC) == datetime.max.replace(tzinfo=UTC) - last == timedelta.resolution
+    assert first.tzinfo is last.tzinfo is UTC
+
+
 @pytest.mark.parametrize(
     ("text", "utc"),
     [

@@ -62,6 +62,17 @@ async def test_the_form_says_which_limit_was_reached_and_keeps_what_was_typed(em
         assert page.one("input[name=name]")["value"] == "Typed in"
 
 
+async def test_the_limits_do_not_hold_for_the_administrator_in_the_dashboard_either(empty_url: str) -> None:
+    async with app(empty_url, limits__routes_per_tenant="1", limits__commands_per_minute="1") as opened:
+        await opened.route()
+        operator = await browser(opened, None)
+        for name in ("one", "more"):
+            fields = (await get(opened, NEW, headers=operator)).form_data()
+            entered: dict[str, str | list[str]] = {"name": name, "target_url": TARGET, "event_types": ["*"]}
+            page = await post(opened, NEW, {**fields, **entered, "intent": "save"}, headers=operator)
+            assert page.status == 303, page.words(".notice-bad")
+
+
 async def test_commands_beyond_the_rate_are_put_off_and_those_of_others_are_not(empty_url: str) -> None:
     async with app(empty_url, limits__commands_per_minute="3") as opened:
         mine = bearer(await token(opened.database, "tenant:acme"))

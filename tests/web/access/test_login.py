@@ -16,6 +16,7 @@ from daemon.web.access.guesses import GUESSES
 from tests.support.web.application import Answer, App, path
 from tests.support.web.application import app as opened_door
 from tests.support.web.pages import get
+from tests.support.web.tokens import bearer, id_in, token
 
 ADMIN = "correct horse battery staple"
 OURS = {"Sec-Fetch-Site": "same-origin"}
@@ -80,6 +81,21 @@ async def test_behind_https_the_cookie_is_bound_to_it_and_to_this_host(empty_url
         whole, plain = ({"Cookie": f"{name}={found.value}"} for name in ("__Host-hookledger", "hookledger"))
         assert (await opened.ask("GET", "/v1/session", headers=whole)).status == 200
         assert (await opened.ask("GET", "/v1/session", headers=plain)).status == 401
+
+
+async def test_a_link_of_a_revoked_token_begins_no_session(guarded: App) -> None:
+    kept, revoked = [await token(guarded.database, "tenant:acme") for _ in range(2)]
+
+    async def link_by(text: str) -> str:
+        body = {"actor": "jane", "valid_seconds": 3600}
+        made = await guarded.ask("POST", "/v1/tenants/acme/login-links", body, headers=bearer(text))
+        return f"/login/{PurePosixPath(made.json['url']).name}"
+
+    works, stolen = await link_by(kept), await link_by(revoked)
+    assert (await guarded.ask("DELETE", f"/v1/tokens/{id_in(revoked)}", headers=bearer(ADMIN))).status == 204
+    assert (await get(guarded, stolen)).status == 410
+    assert (await open_link(guarded, stolen)).status == 410
+    assert (await open_link(guarded, works)).status == 303
 
 
 async def test_the_database_has_neither_link_nor_session_as_text(guarded: App) -> None:

@@ -10,6 +10,7 @@ import pytest
 from daemon.core.drafts.login_link_draft import DashboardRole, LoginLinkDraft
 from daemon.web.app import build_ops
 from tests.support.web.application import App
+from tests.support.web.pages import get
 from tests.support.web.sessions import browser
 
 VIEW = LoginLinkDraft(actor="jane", role=DashboardRole.VIEW)
@@ -85,6 +86,18 @@ async def test_pages_offer_a_viewer_no_command(app: App) -> None:
         assert posts == {"/logout"}, place
         for command in ("/edit", "/disable", "/delete", "/rotate-key", "/key", "/webhooks/new"):
             assert f'{command}"' not in answer.text, (place, command)
+
+
+async def test_who_views_all_tenants_finds_the_pages_that_are_for_them(app: App) -> None:
+    await app.route()
+    headers = await browser(app, None, VIEW)
+    for place in ("/operator/status", "/operator/audits"):
+        page = await get(app, place, headers=headers)
+        assert page.words(".main-nav a") == ["Audit", "Status"], place
+        for each in page.all(".main-nav a"):
+            assert (await get(app, str(each["href"]), headers=headers)).status == 200
+    merchants = await get(app, "/t/acme/webhooks", headers=headers)
+    assert merchants.one(".who a")["href"] == "/operator/status"
 
 
 async def test_pages_of_commands_all_answer_a_viewer_alike(app: App) -> None:

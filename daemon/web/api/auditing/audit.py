@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, NotRequired
-from uuid import UUID
 
 from aiohttp import web
 from pydantic import Field
@@ -23,6 +22,7 @@ from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.requests.parameters import RECORDED_AT, moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import EventId, Moment, Uuid, moment
+from daemon.web.service.lookup import parsed_route_id
 from eventstore.queries.deliveries.attempts import RecordedAttempt
 
 _ROUTE_NUMBER_DIGITS = 9
@@ -109,7 +109,7 @@ async def explain(request: web.Request) -> web.Response:
         raise Invalid((FieldProblem(field="event", message="is missing: name the event to explain"),))
     if "\0" in event_id:  # PostgreSQL has no such text, so there is no such event
         raise UnknownEvent("there is no such event")
-    route_id = None if route_text is None else _uuid(route_text)
+    route_id = None if route_text is None else parsed_route_id(route_text)
     services = request.app[SERVICES]
     first = 0 if route_id is not None else _first_route_number(request)
     explanations = await audit.explain(
@@ -168,10 +168,3 @@ def _first_route_number(request: web.Request) -> int:
     if not (len(after) == _ROUTE_NUMBER_DIGITS and after.isascii() and after.isdigit()):
         raise paging.unknown_cursor()
     return int(after) + 1
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise NotFound("there is no such route") from error

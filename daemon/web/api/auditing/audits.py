@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from daemon.core.events.event import TENANT_PATTERN, tenant_problem
+from daemon.web.access.command_context import request_key
 from daemon.web.forms.request_forms import BaseForm, Instant, read
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, endpoint
@@ -65,13 +66,15 @@ class AuditJobShape(AuditPeriodShape):
     detail: Annotated[str | None, Field(examples=[None])]
 
 
-@endpoint(Access.AUDIT, takes=AuditForm, answers={202: AuditJobShape})
+@endpoint(Access.AUDIT, takes=AuditForm, answers={202: AuditJobShape}, is_command=True)
 async def begin(request: web.Request) -> web.Response:
     """Begins an audit: every decision of a period is recomputed and compared with what was recorded, as by `hookledger
     audit`. Without a tenant the seals are recomputed too. A process takes two at most, of which one waits.
     """
     form = await read(request, AuditForm)
-    begun = await audit_requests.begin(request, since=form.since, until=form.until, tenant=form.tenant)
+    given = request_key(request)
+    key = () if given is None else (given,)
+    begun = await audit_requests.begin(request, since=form.since, until=form.until, tenant=form.tenant, key=key)
     return shapes.answer(_shape(begun), status=202, headers={"Location": f"/v1/audits/{begun.job.id}"})
 
 

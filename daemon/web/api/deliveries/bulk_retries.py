@@ -21,6 +21,7 @@ from daemon.web.api.deliveries.replays import ReplayShape, of_replay
 from daemon.web.forms.request_forms import Command, Instant, read
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, RateLimit, endpoint
+from daemon.web.http.shapes import Uuid
 from daemon.web.service.deliveries import bulk_retries
 from daemon.web.service.lookup import tenant_route_id
 
@@ -93,9 +94,10 @@ class BulkRetryCountShape(TypedDict):
 
 
 class RefusedRouteShape(TypedDict):
-    """A route to which nothing is sent, and why."""
+    """A route to which nothing is sent, by name and id, and why."""
 
     route: Annotated[str, Field(examples=["Orders"])]
+    route_id: Uuid
     detail: Annotated[str, Field(examples=["a replay of this route is running: wait until it is done, or cancel it"])]
 
 
@@ -135,7 +137,9 @@ async def retry(request: web.Request) -> web.Response:
     body: BulkRetryShape = {
         "count": begun.count,
         "replays": [of_replay(replay) for replay in begun.replays],
-        "refused": [{"route": name, "detail": detail} for name, detail in begun.refused.items()],
+        "refused": [
+            {"route": route.config.name, "route_id": str(route.id), "detail": detail} for route, detail in begun.refused
+        ],
     }
     return shapes.answer(body, status=202)
 

@@ -36,8 +36,6 @@ from eventstore.queries.deliveries.delivery_log import ListPosition
 # requests are left out.
 MAX_BODIES_BYTES = 1024 * 1024
 
-_MOMENT = {"type": "string", "format": "date-time"}
-
 FILTERS = (
     Query(name="route", description="only to this route", schema={"type": "string", "format": "uuid"}),
     Query(
@@ -47,8 +45,8 @@ FILTERS = (
     ),
     Query(name="type", description="only of events of this type", problem=name_problem),
     Query(name="event", description="only of events with this id"),
-    Query(name="since", description="only of events that happened at this time or later", schema=_MOMENT),
-    Query(name="until", description="only of events that happened before this time", schema=_MOMENT),
+    Query(name="since", description="only of events that happened at this time or later", schema=shapes.MOMENT_SCHEMA),
+    Query(name="until", description="only of events that happened before this time", schema=shapes.MOMENT_SCHEMA),
     Query(
         name="where",
         description="only of events with this value in their data, like `data.object.public_id = 7dc6`; no index knows "

@@ -27,8 +27,6 @@ from daemon.web.service.events.event_pages import EventFilter
 from daemon.web.service.exports import Export
 from eventstore.queries.events.listing import LoggedEvent
 
-_MOMENT = {"type": "string", "format": "date-time"}
-
 # The columns of an export as CSV: an event's own fields.
 _COLUMNS = {
     name: (name,) for name in ("id", "type", "event_time", "occurred_at", "recorded_at", "backfill", "test", "tick")
@@ -70,8 +68,8 @@ class LoggedEventShape(EventSummaryShape):
 @endpoint(
     Access.READ,
     Query(name="type", description="only of this type", problem=name_problem),
-    Query(name="since", description="only events that happened at this time or later", schema=_MOMENT),
-    Query(name="until", description="only events that happened before this time", schema=_MOMENT),
+    Query(name="since", description="only events that happened at this time or later", schema=shapes.MOMENT_SCHEMA),
+    Query(name="until", description="only events that happened before this time", schema=shapes.MOMENT_SCHEMA),
     Query(
         name="where",
         description="only events with this value in their data, like `data.object.public_id = 7dc6`; no index knows "

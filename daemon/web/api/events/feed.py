@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, NotRequired
 
 import orjson
@@ -21,6 +20,7 @@ from daemon.web.access import auth
 from daemon.web.access.queries import query_database
 from daemon.web.api.events.events import EventJson
 from daemon.web.http import paging, shapes
+from daemon.web.http.connections import is_connected
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES, request_options
@@ -35,9 +35,6 @@ CHECK_SECONDS = 2.0
 RECHECK_SECONDS = 10.0
 
 WAITING = web.AppKey("waiting_for_feed", WaitingRequests)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class FedEventShape(TypedDict):
@@ -134,7 +131,7 @@ async def show(request: web.Request) -> web.Response:
                 if feed.log is not log:  # the next question says whether it has this place
                     page = FeedPage(place=place)
                     break
-                if page.events or not is_all or feed.is_closed or clock() >= ends_at or not _is_connected(request):
+                if page.events or not is_all or feed.is_closed or clock() >= ends_at or not is_connected(request):
                     break
                 await feed_pages.wait(feed, bell, ends_at - clock())
                 if clock() - checked_at >= RECHECK_SECONDS:
@@ -176,7 +173,7 @@ def _of_event(event: StoredEvent) -> dict[str, object]:
 
 def _cursor(place: FeedPlace) -> str:
     """The tick's number with its time, by which it is known again after a standby was promoted; and the seq."""
-    return paging.encoded(f"{place.tick.tick}.{(place.tick.at - _EPOCH) // _MICROSECOND}.{place.seq}")
+    return paging.encoded(f"{place.tick.tick}.{paging.micros_of(place.tick.at)}.{place.seq}")
 
 
 async def _place(request: web.Request, cursor: str) -> FeedPlace:
@@ -188,7 +185,7 @@ async def _place(request: web.Request, cursor: str) -> FeedPlace:
     if max(number, seq) >= 1 << 63:
         raise paging.unknown_cursor()
     tick = await feed_pages.find(request.app[SERVICES].event_feed, query_database(request), number)
-    if tick is None or (tick.at - _EPOCH) // _MICROSECOND != at:
+    if tick is None or paging.micros_of(tick.at) != at:
         raise Problem(410, "the log has no such place any more: begin anew without a cursor")
     return FeedPlace(tick=tick, seq=seq)
 
@@ -201,7 +198,3 @@ async def _check_access(request: web.Request) -> None:
 def _check_open(feed: EventFeed) -> None:
     if feed.is_closed:
         raise Problem(503, "the daemon is stopping: ask again", headers={"Retry-After": "1"}, is_busy=True)
-
-
-def _is_connected(request: web.Request) -> bool:
-    return request.transport is not None and not request.transport.is_closing()

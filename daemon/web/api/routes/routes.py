@@ -49,7 +49,7 @@ STATUS = Query(
 AS_OF = Query(
     name="as_of",
     description="show routes as they were at this moment",
-    schema={"type": "string", "format": "date-time"},
+    schema=shapes.MOMENT_SCHEMA,
 )
 REASON = Query(name="reason", description="why, for the route's history", schema={"type": "string", "maxLength": 1000})
 

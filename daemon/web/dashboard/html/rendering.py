@@ -55,11 +55,14 @@ NOTICES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """Who sees a page. `tenant` is the caller's tenant, else that of the page; None on the pages of operators."""
+    """Who sees a page. `tenant` is the caller's tenant, else that of the page; None on the pages of operators. One who
+    `sees_operations` sees some of these, one who `is_operator` all.
+    """
 
     tenant: str | None = None
     is_known: bool = False
     is_operator: bool = False
+    sees_operations: bool = False
     may_manage: bool = False
     has_session: bool = False
 
@@ -144,6 +147,7 @@ def viewer_of(request: web.Request) -> Viewer:
         tenant=caller.tenant or request.match_info.get("tenant"),
         is_known=True,
         is_operator=may(caller.scope, Access.ADMIN),
+        sees_operations=may(caller.scope, Access.OPERATIONS),
         may_manage=may(caller.scope, Access.MANAGE),
         has_session=caller.session is not None,
     )

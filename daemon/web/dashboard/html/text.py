@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from markupsafe import escape
 
-from daemon.core.events.event import instant
+from daemon.core.events.event import instant, storable
 
 # Positions are bigints: no position has more digits.
 MAX_DIGITS = 18
@@ -60,7 +60,7 @@ def parse_moment(text: str) -> datetime | None:
         pass
     try:
         at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        return storable(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
     except (ValueError, OverflowError) as error:  # OverflowError: a moment in year 1 or 9999 may have none in UTC
         raise ValueError("must be a date and a time in UTC, like 2026-11-24 08:30") from error
 

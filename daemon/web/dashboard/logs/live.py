@@ -22,6 +22,7 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.web.access import auth
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.html.rendering import text_of
+from daemon.web.http.connections import is_connected
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
@@ -175,7 +176,7 @@ async def _stream(
 ) -> None:
     clock, stopping = asyncio.get_running_loop().time, request.app[FEEDS].stopping
     seen, sent_at, checked_at, ends_at = 0, clock(), clock(), clock() + MAX_STREAM_SECONDS
-    while clock() < ends_at and _is_connected(request):
+    while clock() < ends_at and is_connected(request):
         try:
             if clock() - checked_at >= CHECK_SECONDS:
                 if await auth.has_ended(request):
@@ -192,10 +193,6 @@ async def _stream(
             sent_at = clock()
         if await stopping.wait(POLL_SECONDS):
             return
-
-
-def _is_connected(request: web.Request) -> bool:
-    return request.transport is not None and not request.transport.is_closing()
 
 
 async def _send(response: web.StreamResponse, message: bytes) -> None:

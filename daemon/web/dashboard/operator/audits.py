@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID
 
 from aiohttp import web
 
-from daemon.commands import Invalid, NotFound
+from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.core.routing.index import RouteIndex
 from daemon.web.access.auth import CALLER
@@ -82,19 +82,15 @@ async def begin(request: web.Request) -> web.Response:
     """Begins an audit; the same form once more leads to the same one."""
     form = await form_data.read(request)
     values = {name: form.one(name) for name in _FIELDS}
-    job_id = _job_id(request, form)
     try:
-        return _to(request, await audit_requests.find(request, str(job_id)))
-    except NotFound:
-        pass
-    try:
-        return _to(request, await _begin(request, form, job_id))
+        begun = await _begin(request, form)
     except Invalid as error:
         return await _page(request, values, form_errors=FormErrors.of(error), status=422)
     except Problem as problem:
         if not problem.is_busy:
             raise
         return await _page(request, values, refusal=problem.detail, status=problem.status)
+    return redirect(request, "operator", "audits", str(begun.job.id))
 
 
 @page(Access.OPERATIONS)
@@ -111,7 +107,7 @@ async def show_audit(request: web.Request) -> web.Response:
     )
 
 
-async def _begin(request: web.Request, form: FormData, job_id: UUID) -> SeenAudit:
+async def _begin(request: web.Request, form: FormData) -> SeenAudit:
     """Raises Invalid with everything that is wrong, and Problem."""
     problems: list[FieldProblem] = []
     tenant = form.one("tenant").strip() or None
@@ -120,7 +116,8 @@ async def _begin(request: web.Request, form: FormData, job_id: UUID) -> SeenAudi
     since, until = (periods.moment(form, name, problems) for name in ("from", "to"))
     if problems:
         raise Invalid(tuple(problems))
-    return await audit_requests.begin(request, since=since, until=until, tenant=tenant, job_id=job_id)
+    key = (form.one(FORM_ID_FIELD) or new_form_id(), *(form.one(name) for name in _FIELDS))
+    return await audit_requests.begin(request, since=since, until=until, tenant=tenant, key=key)
 
 
 async def _page(
@@ -150,16 +147,6 @@ async def _page(
         form_id=new_form_id(),
         spans=periods.spans(request.app[SERVICES].now(), SPANS),
     )
-
-
-def _job_id(request: web.Request, form: FormData) -> UUID:
-    """The id of the audit that this form begins: with other values, or by somebody else, it is another one."""
-    texts = (request[CALLER].actor, form.one(FORM_ID_FIELD) or new_form_id(), *(form.one(name) for name in _FIELDS))
-    return uuid5(NAMESPACE_OID, "\n".join(texts))
-
-
-def _to(request: web.Request, seen: SeenAudit) -> web.Response:
-    return redirect(request, "operator", "audits", str(seen.job.id))
 
 
 def _finding(index: RouteIndex, found: AuditFindingShape) -> FindingRow:

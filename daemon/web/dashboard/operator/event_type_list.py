@@ -16,12 +16,10 @@ from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.html.rendering import redirect, render
 from daemon.web.dashboard.html.text import whole_number
 from daemon.web.dashboard.pages import page
-from daemon.web.forms import request_forms
-from daemon.web.forms.catalogue_forms import CatalogueForm
+from daemon.web.forms.catalogue_forms import drafts_of
 from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem
-from daemon.web.http.requests import bodies
-from daemon.web.http.services import SERVICES, Services
+from daemon.web.http.services import SERVICES
 from eventstore.domain_events import catalogue
 from eventstore.postgres.errors import VersionConflict
 
@@ -42,7 +40,7 @@ async def submit(request: web.Request) -> web.Response:
     if form.one("intent") == "sample":
         form = FormData({"types": [sample_types().decode()], "edition": ["0"], "intent": ["replace"]})
     try:
-        drafts = _drafts(services, form.one("types"))
+        drafts = _drafts(form.one("types"))
     except Invalid as error:
         return await _page(request, form, form_errors=FormErrors.of(error))
     if form.one("intent") != "replace":
@@ -77,15 +75,14 @@ async def _page(
     )
 
 
-def _drafts(services: Services, text: str) -> list[TypeDraft]:
-    """The types in a text of JSON, a list or an object with `event_types`. Raises Invalid."""
+def _drafts(text: str) -> list[TypeDraft]:
+    """The types in the text of the field. Raises Invalid."""
     if not text.strip():
         raise Invalid((FieldProblem(field="types", message="is empty: paste a JSON list of event types"),))
     try:
-        value = bodies.parsed_object(text.encode(), bare="event_types")
+        return drafts_of(text.encode())
     except Problem as error:
         raise Invalid((FieldProblem(field="types", message=error.detail.removeprefix("the body ")),)) from error
-    return request_forms.validated(CatalogueForm, value, services).drafts()
 
 
 def _edition(form: FormData) -> int:

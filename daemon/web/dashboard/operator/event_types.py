@@ -155,8 +155,7 @@ def _group(each: OutlinedType) -> str:
 
 
 async def _entry(request: web.Request) -> TypeRow:
-    name = request.match_info["name"]
-    row = None if "\0" in name else await catalogue.entry(query_database(request), name)
+    row = await catalogue.entry(query_database(request), request.match_info["name"])
     if row is None:
         raise NotFound("there is no such event type in the catalogue")
     return row

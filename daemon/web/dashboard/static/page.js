@@ -345,17 +345,21 @@ function zoneOf(footer) {
 }
 
 // A field has a moment in the reader's zone, and its form sends it in UTC. A form that has one as a text, because it is
-// no moment, is in UTC as a whole.
+// no moment, is in UTC as a whole. A moment that nobody touches stays itself, though in autumn an hour comes twice.
 function localField(input) {
   if (input.form.querySelector("[data-in-utc]")) return;
-  const at = new Date(`${input.value}Z`);
+  const given = `${input.value}Z`;
+  const at = new Date(given);
   if (input.value) {
     const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
     input.value = `${day}T${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
   }
+  const shown = input.value;
   for (const name of input.form.querySelectorAll("[data-zone-name]")) name.textContent = zone(new Date());
   input.form.addEventListener("formdata", ({ formData }) => {
-    if (input.value) formData.set(input.name, `${new Date(input.value).toISOString().slice(0, 19)}Z`);
+    if (!input.value) return;
+    const entered = () => `${new Date(input.value).toISOString().slice(0, 19)}Z`;
+    formData.set(input.name, input.value === shown ? given : entered());
   });
 }
 
@@ -373,9 +377,15 @@ function moments(slider) {
   update();
 }
 
-// What is chosen from a list applies at once; what is typed, with Enter.
+// What is chosen from a list applies at once; what is typed, with Enter. The keys of a list pass each choice on the way
+// to another, so what they chose applies with the button.
 function autoChoice(form) {
-  for (const select of form.querySelectorAll("select")) select.addEventListener("change", () => form.requestSubmit());
+  for (const select of form.querySelectorAll("select")) {
+    let byKey = false;
+    select.addEventListener("keydown", () => (byKey = true));
+    select.addEventListener("pointerdown", () => (byKey = false));
+    select.addEventListener("change", () => byKey || form.requestSubmit());
+  }
 }
 
 function auto(form) {

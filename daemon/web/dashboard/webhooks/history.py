@@ -41,7 +41,6 @@ async def show(request: web.Request) -> web.Response:
         health=await route_healths.of_route(query_database(request), route),
         rows=rows,
         version=version,
-        after=after,
         next_after=rows[-1].pos if is_more else None,
     )
 

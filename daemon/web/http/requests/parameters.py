@@ -13,6 +13,7 @@ from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem, instant, tenant_problem
 from daemon.web.http.endpoints import Query
 from daemon.web.http.problems import Problem
+from daemon.web.http.shapes import MOMENT_SCHEMA
 
 # Only so many different names are checked, since a hostile query may have thousands.
 MAX_QUERY_NAMES = 20
@@ -20,7 +21,7 @@ MAX_QUERY_NAMES = 20
 RECORDED_AT = Query(
     name="recorded_at",
     description="of several events with this id, which are days apart, the one that was recorded at this moment",
-    schema={"type": "string", "format": "date-time"},
+    schema=MOMENT_SCHEMA,
 )
 
 # Headers that decide something. Given twice, a proxy may have decided by the one value and we by the other.

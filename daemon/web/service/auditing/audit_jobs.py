@@ -51,28 +51,31 @@ class AuditJobs:
         self._services = services
         self._database = services.query_pool.of("audits")
         self._turn = asyncio.Lock()
+        self._beginning = asyncio.Lock()
         # Each that is here → whether its caller is bound to a tenant.
         self._is_bound: dict[UUID, bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self, new: NewAuditJob, *, is_bound: bool) -> AuditJob:
-        """Stores an audit, and has it run. Raises Problem if there are too many, and StoreUnavailable.
+        """Stores an audit, and has it run; if there is one with its id, that is returned.
 
-        Callers who are bound to a tenant leave a place to the operator.
+        Raises Problem if there are too many, and StoreUnavailable. Callers who are bound to a tenant leave a place to
+        the operator.
         """
-        if len(self._is_bound) >= MAX_JOBS or (is_bound and any(self._is_bound.values())):
-            headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-            raise Problem(503, "too many audits run now: repeat this one later", headers=headers, is_busy=True)
-        self._is_bound[new.id] = is_bound
-        try:
-            job = await audit_jobs.add(self._database, new)
-        except BaseException:
-            del self._is_bound[new.id]
-            raise
-        task = asyncio.create_task(self._run(job))
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: self._forget(job.id, done))
-        return job
+        async with self._beginning:
+            if (known := await audit_jobs.find(self._database, new.id)) is not None:
+                return known
+            if len(self._is_bound) >= MAX_JOBS or (is_bound and any(self._is_bound.values())):
+                headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+                raise Problem(503, "too many audits run now: repeat this one later", headers=headers, is_busy=True)
+            if (job := await audit_jobs.add(self._database, new)) is not None:
+                self._is_bound[job.id] = is_bound
+                task = asyncio.create_task(self._run(job))
+                self._tasks.add(task)
+                task.add_done_callback(lambda done: self._forget(job.id, done))
+                return job
+        # Another process has begun it in this moment.
+        return await self.begin(new, is_bound=is_bound)
 
     async def close(self) -> None:
         """Cancels the audits, which end as failed."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import orjson
 from aiohttp import web
 
-from daemon.commands import Invalid, NotFound
+from daemon.commands import Invalid, KeyReused, NotFound
 from daemon.core.drafts.login_link_draft import DashboardRole
 from daemon.core.events.event import FieldProblem, instant
 from daemon.web.access.auth import CALLER, Caller
@@ -78,18 +78,29 @@ async def begin(
     since: datetime | None,
     until: datetime | None,
     tenant: str | None,
-    job_id: UUID | None = None,
+    key: Sequence[str] = (),
 ) -> SeenAudit:
-    """Begins an audit of [since, until), of one tenant or all that the caller may see. Raises Invalid and Problem."""
+    """Begins an audit of [since, until), of one tenant or all that the caller may see.
+
+    With a `key` of this caller that began one before, it is that one. Raises Invalid and Problem, and KeyReused if
+    that one was of something else.
+    """
     caller = request[CALLER]
     if not may_begin(caller):
         raise Problem(403, "this session may only view: begin an audit with the token of an auditor")
     if problems := _problems(since, until, tenant, caller):
         raise Invalid(tuple(problems))
     new = NewAuditJob(
-        id=job_id or uuid4(), tenant=tenant or caller.tenant, since=since, until=until, actor=caller.actor
+        id=uuid5(NAMESPACE_OID, "\n".join((caller.actor, str(caller.scope), *key))) if key else uuid4(),
+        tenant=tenant or caller.tenant,
+        since=since,
+        until=until,
+        actor=caller.actor,
     )
-    return _seen(request, await request.app[JOBS].begin(new, is_bound=caller.tenant is not None))
+    job = await request.app[JOBS].begin(new, is_bound=caller.tenant is not None)
+    if (job.tenant, job.since, job.until) != (new.tenant, new.since, new.until):
+        raise KeyReused
+    return _seen(request, job)
 
 
 async def find(request: web.Request, text: str) -> SeenAudit:

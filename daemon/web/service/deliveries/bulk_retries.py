@@ -62,10 +62,10 @@ class MatchingDeliveries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkRetry:
-    """The replays that began, and why none began for a route, by its name."""
+    """The replays that began, and the routes for which none began, each with the reason."""
 
     replays: tuple[Replay, ...]
-    refused: Mapping[str, str]
+    refused: tuple[tuple[Route, str], ...]
 
     @property
     def count(self) -> int:
@@ -96,7 +96,7 @@ async def begin(request: web.Request, delivery_filter: DeliveryFilter, context: 
     """Begins the replays, those that the same request began before not again. Raises Invalid, Problem and KeyReused."""
     before = await _begun_before(request, delivery_filter, context)
     matching = await collect(request, delivery_filter)
-    begun, refused = list(before.values()), {}
+    begun, refused = list(before.values()), list[tuple[Route, str]]()
     async with request.app[SLOTS].place(delivery_filter.tenant):
         for route_id, found in matching.by_route.items():
             route = _route(request, route_id)
@@ -105,8 +105,8 @@ async def begin(request: web.Request, delivery_filter: DeliveryFilter, context: 
             try:
                 begun.append(await _begin(request, route, found, _WANTED[delivery_filter.status][1], context))
             except Conflict as error:
-                refused[route.config.name] = str(error)
-    return BulkRetry(replays=tuple(begun), refused=refused)
+                refused.append((route, str(error)))
+    return BulkRetry(replays=tuple(begun), refused=tuple(refused))
 
 
 async def _begun_before(

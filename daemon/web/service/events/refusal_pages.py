@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from daemon.web.http import paging
 from eventstore.postgres.connect import Database
 from eventstore.sources import refusals
 from eventstore.sources.refusals import KeptRefusal, RefusalPlace
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +31,13 @@ def text(raw: bytes | None) -> str | None:
 
 
 def _cursor(refusal: KeptRefusal) -> str:
-    return paging.encoded(f"{(refusal.at - _EPOCH) // _MICROSECOND}.{refusal.partition_id}.{refusal.offset}")
+    return paging.encoded(f"{paging.micros_of(refusal.at)}.{refusal.partition_id}.{refusal.offset}")
 
 
 def _place(cursor: str) -> RefusalPlace:
     try:
         micros, partition_id, offset = map(int, (paging.decoded(cursor) or "").split("."))
-        at = _EPOCH + micros * _MICROSECOND
+        at = paging.at_micros(micros)
     except (ValueError, OverflowError) as error:
         raise paging.unknown_cursor() from error
     if not (0 <= partition_id < 1 << 31 and 0 <= offset < 1 << 63):

@@ -23,7 +23,7 @@ MORNING = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
         ("2026-11-24T08:30Z", MORNING),
         ("2026-11-24T08:30:00.123456Z", MORNING.replace(microsecond=123456)),
         ("2026-11-24", MORNING.replace(hour=0, minute=0)),
-        ("0001-01-01T00:00", datetime(1, 1, 1, tzinfo=UTC)),
+        ("0001-01-01T00:00", datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC)),
         ("9999-12-31T23:59:59", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ],
 )

@@ -94,6 +94,23 @@ async def test_an_audit_of_a_clean_log_finds_nothing(app: App) -> None:
     assert found["reached"] < found["ended_at"]
 
 
+async def test_the_same_key_once_more_finds_the_audit_that_it_began(empty_url: str) -> None:
+    async with app_of(empty_url, server__admin_token=TOKEN) as app:
+        key = {"Idempotency-Key": "an audit"}
+        mine, theirs = [bearer(await token(app.database, scope)) | key for scope in ("auditor:acme", "auditor:globex")]
+        body = {"from": "2026-11-23T00:00:00Z"}
+        first, *same = await asyncio.gather(*(begin(app, body, headers=mine) for _ in range(8)))
+        assert set(same) == {first}
+        await until(app, first, state="done")
+        again = await app.ask("POST", "/v1/audits", body, headers=mine)
+        assert (again.status, again.json["state"], again.headers["Location"]) == (202, "done", first)
+        other = await app.ask("POST", "/v1/audits", {"from": "2026-11-24T00:00:00Z"}, headers=mine)
+        assert other.status == 409
+        assert "this Idempotency-Key was used for another command" in other.json["detail"]
+        assert await begin(app, body, headers=theirs) != first
+        assert (await app.ask("POST", "/v1/audits", body, headers=mine | {"Idempotency-Key": "é"})).status == 400
+
+
 async def test_heavy_filters_are_left_to_the_evaluation_process(app: App) -> None:
     """A tenant may have a thousand for each event: an audit, which others ask for, would hold everybody up."""
     for number in range(1, 4):
@@ -135,6 +152,14 @@ async def test_a_period_bounds_an_audit_and_an_empty_one_says_so(app: App) -> No
     found = await until(app, await begin(app, body), state="done")
     assert (found["from"], found["to"]) == ("2020-01-01T00:00:00.000000Z", "2020-01-01T23:00:00.000000Z")
     assert (found["events"], found["gaps"]) == (0, ["no event of this period was judged"])
+
+
+async def test_a_period_from_the_first_time_to_the_last_is_all_that_is_kept(app: App) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    body = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.999999Z"}
+    assert (await until(app, await begin(app, body), state="done"))["events"] == 1
+    assert (await app.ask("GET", "/operator/audits")).status == 200
 
 
 async def test_another_process_tells_how_far_an_audit_is(app: App, empty_url: str, held: Held) -> None:

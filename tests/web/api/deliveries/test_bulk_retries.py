@@ -108,14 +108,17 @@ async def test_a_request_that_is_repeated_begins_nothing_again(app: App) -> None
     assert (await app.ask("POST", RETRIES, {"route": other["id"]}, **key)).status in (409, 422)
 
 
-async def test_a_route_with_a_replay_already_is_named(app: App) -> None:
-    route = await app.route(name="Busy one")
-    await store(app, route, {1: "failed", 2: "failed"})
-    await app.ask("POST", RETRIES, {"event": "e1"})
-    answer = await app.ask("POST", RETRIES, {"event": "e2"})
+async def test_each_route_with_a_replay_already_is_named(app: App) -> None:
+    routes = [await app.route(name="Busy one") for _ in range(2)]
+    await store(app, routes[0], {1: "failed", 2: "failed"})
+    await store(app, routes[1], {3: "failed"})
+    await app.ask("POST", RETRIES, {"route": routes[0]["id"], "event": "e1"})
+    await app.ask("POST", RETRIES, {"route": routes[1]["id"]})
+    answer = await app.ask("POST", RETRIES, {})
     assert answer.status == 202
     assert answer.json["replays"] == []
-    assert [each["route"] for each in answer.json["refused"]] == ["Busy one"]
+    refused = sorted((each["route"], each["route_id"]) for each in answer.json["refused"])
+    assert refused == sorted(("Busy one", route["id"]) for route in routes), "two may have one name"
 
 
 async def test_wrong_filters_are_refused_all_at_once(app: App) -> None:

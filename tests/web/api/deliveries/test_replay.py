@@ -20,6 +20,10 @@ FROM, TO = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 EVER = {"from": FROM, "to": TO, "status": "failed"}
 
 
+# Go's zero time, and the last one that Python has: the driver of PostgreSQL takes both for no bound.
+ZERO_TIME, LAST_TIME = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
+
+
 async def history(app: App, route: dict[str, Any], *outcomes: str) -> None:
     """Records a delivery for each outcome."""
     async with app.database.connection() as connection:
@@ -29,6 +33,18 @@ async def history(app: App, route: dict[str, Any], *outcomes: str) -> None:
 
 async def replay(app: App, route: dict[str, Any], body: dict[str, Any] | None = None, **more: Any) -> Answer:
     return await app.ask("POST", path(route, "/replay"), EVER if body is None else body, **more)
+
+
+async def test_a_period_from_the_first_time_to_the_last_is_all_of_it(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed")
+    answer = await replay(app, route, {"from": ZERO_TIME, "to": LAST_TIME, "status": "failed"})
+    assert (answer.status, answer.json["total"]) == (202, 1), answer.text
+    assert answer.json["from"].startswith("0001-01-01T00:00:00.")
+    assert answer.json["to"].startswith("9999-12-31T23:59:59.")
+    listed = await app.ask("GET", path(route, "/replays"))
+    assert listed.json["items"] == [answer.json]
+    assert (await app.ask("GET", f"/t/acme/webhooks/{route['id']}/replay")).status == 200
 
 
 async def test_it_begins_and_says_what_belongs_to_it(app: App) -> None:

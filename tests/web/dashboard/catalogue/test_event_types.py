@@ -72,4 +72,5 @@ async def test_a_large_example_is_shown_in_part(app: App) -> None:
 async def test_what_is_not_in_the_catalogue_is_no_page(app: App) -> None:
     assert (await get(app, LIST)).words(".empty h2") == ["No event types are listed"]
     assert (await get(app, f"{LIST}/order.create")).status == 404
-    assert (await get(app, f"{LIST}/%3Cb%3E")).status == 404
+    for name in ("%3Cb%3E", "%00", "order%00create"):
+        assert (await get(app, f"{LIST}/{name}")).status == 404, name

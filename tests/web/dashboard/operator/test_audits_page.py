@@ -182,8 +182,9 @@ async def test_what_is_wrong_is_said_beside_its_field_and_nothing_begins(
 
 async def test_a_form_that_is_sent_twice_begins_one_audit_and_another_period_another(app: App) -> None:
     form = (await get(app, PLACE)).form_data("#new-audit")
-    first, second = [(await post(app, PLACE, form)).location for _ in range(2)]
+    first, second = [each.location for each in await asyncio.gather(*(post(app, PLACE, form) for _ in range(2)))]
     await ended(app, first)
+    assert (await post(app, PLACE, form)).location == first
     other = (await post(app, PLACE, {**form, "tenant": "acme"})).location
     assert first == second != other
     await ended(app, other)

@@ -202,11 +202,19 @@ async def test_some_of_a_thousand_types_are_shown_and_the_others_found_by_search
     assert len(page.html) < 100_000
     assert len(page.all("input[name=event_types]")) == 300
     assert "300 of 1,000 are shown" in page.text
+    assert page.all("input[data-search]") == [], "scripts would search what is shown, and say that there is no other"
     found = await get(app, page_path(route, "?q=happened_0999"))
     assert "group_19.something_that_happened_0999" in found.words("#types label")
     none = await get(app, page_path(route, "?q=<script>"))
     assert "contains “<script>”" in none.text
     assert none.all("main script") == []
+
+
+async def test_scripts_search_among_types_that_are_all_shown(app: App) -> None:
+    await add_types(app, *(f"order.happened_{n:02}" for n in range(13)))
+    route = await app.route()
+    assert (await get(app, page_path(route))).one("#q")["data-search"] == "#types"
+    assert "data-search" not in (await get(app, page_path(route, "?q=_01"))).one("#q").attrs
 
 
 async def test_who_may_only_read_gets_no_form(app: App) -> None:
