@@ -588,9 +588,9 @@ BEGIN
       FROM (SELECT * FROM unnest(events) WHERE 1 << shard & read_shards <> 0 ORDER BY seq) c;
 END $$;
 
--- What was lost when a standby that had not received everything was promoted, as the daemons knew it: one row for each
--- time. `since` is the time of the newest tick that is left, or null if none is, and `until` when the loss was noticed:
--- what was acknowledged between them may be gone.
+-- What was lost when a standby that had not received everything was promoted, as the daemons knew it: a row for each
+-- time and end that one of them knew, since no row is ever changed. `since` is the time of the newest tick that is left,
+-- or null if none is, and `until` when the loss was noticed: what was acknowledged between them may be gone.
 CREATE TABLE hookledger.lost_log (
     timeline   integer     NOT NULL,
     first_tick bigint      NOT NULL,
@@ -600,9 +600,12 @@ CREATE TABLE hookledger.lost_log (
     since      timestamptz,
     until      timestamptz NOT NULL DEFAULT clock_timestamp(),
     found_by   text        NOT NULL,
-    CONSTRAINT lost_log_pkey PRIMARY KEY (timeline, first_tick, first_pos)
+    txid       bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    seal       bigint,
+    CONSTRAINT lost_log_pkey PRIMARY KEY (timeline, first_tick, first_pos, last_tick, last_pos)
 );
 COMMENT ON COLUMN hookledger.lost_log.last_tick IS 'below first_tick: no tick is gone; likewise last_pos, of the route log';
+COMMENT ON COLUMN hookledger.lost_log.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells';
 
 -- The tick that read a transaction's events, null if none has read them yet. The tick of an event is
 -- coalesce(tick, hookledger.tick_of(txid)), because an event of a restored dump has the number of its tick.
@@ -806,13 +809,20 @@ CREATE TABLE hookledger.resend (
     reason       text,
     request_id   text,
     causation_id text,
+    txid         bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    seal         bigint,
     CONSTRAINT resend_pkey PRIMARY KEY (id),
     CONSTRAINT resend_request_key UNIQUE (request_id)
 );
+COMMENT ON COLUMN hookledger.resend.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells';
 -- Serves retention.
 CREATE INDEX resend_at_idx ON hookledger.resend (at);
 -- Serves explanations and audits: who had a delivery sent again.
 CREATE INDEX resend_delivery_idx ON hookledger.resend (route_id, seq);
+-- Serves sealing: rows by the transaction that wrote them.
+CREATE INDEX resend_txid_idx ON hookledger.resend (txid);
+-- Serves audits of seals from before a dump was restored. Empty if none was.
+CREATE INDEX resend_seal_idx ON hookledger.resend (seal) WHERE seal IS NOT NULL;
 
 -- Manual retries and replays of one route exclude each other. A row that is inserted and deleted in one transaction is
 -- seen by nobody, and makes the next one who inserts the same key wait for the end of that transaction.
@@ -829,7 +839,8 @@ BEGIN
 END $$;
 
 -- Replays: all deliveries of a route and a period are sent again. `total` is their number when the replay began,
--- `scheduled` how many of them were put into retry, `withdrawn` how many a cancel removed from there.
+-- `scheduled` how many of them were put into retry, `withdrawn` how many a cancel removed from there. Who asked for it is
+-- sealed when it has begun, by `txid`; how it ended, after which nothing changes any more, by `ended_txid`.
 CREATE TABLE hookledger.replay (
     id            uuid        NOT NULL,
     route_id      uuid        NOT NULL,
@@ -851,17 +862,29 @@ CREATE TABLE hookledger.replay (
     total         bigint      NOT NULL,
     scheduled     bigint      NOT NULL DEFAULT 0,
     withdrawn     bigint      NOT NULL DEFAULT 0,
+    txid          bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    seal          bigint,
+    ended_txid    bigint,
+    ended_seal    bigint,
     CONSTRAINT replay_pkey PRIMARY KEY (id),
     CONSTRAINT replay_request_key UNIQUE (request_id),
     CONSTRAINT replay_wanted_check CHECK (wanted IN ('failed', 'all')),
-    CONSTRAINT replay_state_check CHECK (state IN ('running', 'done', 'cancelled') AND (state = 'running') = (ended_at IS NULL))
+    CONSTRAINT replay_state_check CHECK (state IN ('running', 'done', 'cancelled') AND (state = 'running') = (ended_at IS NULL)),
+    CONSTRAINT replay_ended_check CHECK ((state = 'running') = (ended_txid IS NULL))
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN hookledger.replay.since IS 'with until the period of event time, [since, until)';
 COMMENT ON COLUMN hookledger.replay.sendable_from IS 'where the part of the period begins that can be sent: not before the present window, nor before what is kept';
+COMMENT ON COLUMN hookledger.replay.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells; ended_seal likewise';
 -- Serves the list of a route's replays.
 CREATE INDEX replay_route_idx ON hookledger.replay (route_id, created_at);
 -- Serves the replayer, and limits a route to one running replay.
 CREATE UNIQUE INDEX replay_running_key ON hookledger.replay (route_id) WHERE state = 'running';
+-- Serve sealing: rows by the transactions that began and ended them.
+CREATE INDEX replay_txid_idx ON hookledger.replay (txid);
+CREATE INDEX replay_ended_txid_idx ON hookledger.replay (ended_txid) WHERE ended_txid IS NOT NULL;
+-- Serve audits of seals from before a dump was restored. Empty if none was.
+CREATE INDEX replay_seal_idx ON hookledger.replay (seal) WHERE seal IS NOT NULL;
+CREATE INDEX replay_ended_seal_idx ON hookledger.replay (ended_seal) WHERE ended_seal IS NOT NULL;
 
 -- The deliveries of a replay that are not scheduled yet: seqs in ascending order, cut into parts.
 CREATE TABLE hookledger.replay_part (
@@ -1006,8 +1029,10 @@ CREATE INDEX route_health_ill_idx ON hookledger.route_health (state, since, rout
 CREATE TABLE hookledger.seal_lock ();
 
 -- What the logs held when the seal was made, as hashes: see eventstore/README.md. A seal covers the events and ticks up to
--- `tick` and the attempts that `snap` shows, as far as the seal before does not. The nth elements of the arrays belong
--- together: a UTC day, the number of its rows that are covered, and the root of their tree.
+-- `tick`, and what `snap` shows of the attempts and of the rest, as far as the seal before does not. The nth elements of
+-- the arrays belong together: a UTC day, the number of its rows that are covered, and the root of their tree. The last
+-- texts say the same of rows that are few: `<day> <rows> <root in hex>` for each day, with commas. They are null in seals
+-- that were made before version 7, which do not cover these rows, and no other seal is appended without them.
 CREATE TABLE hookledger.seal (
     n                  bigint      NOT NULL,
     at                 timestamptz NOT NULL,
@@ -1035,13 +1060,23 @@ CREATE TABLE hookledger.seal (
     prev_hash          bytea       NOT NULL,
     hash               bytea       NOT NULL,
     signature          bytea       NOT NULL,
+    resends            text,
+    replays            text,
+    replay_ends        text,
+    losses             text,
+    tokens             text,
+    token_ends         text,
     CONSTRAINT seal_pkey PRIMARY KEY (n)
 );
+ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check
+    CHECK (num_nulls(resends, replays, replay_ends, losses, tokens, token_ends) = 0) NOT VALID;
 COMMENT ON TABLE hookledger.seal IS 'append-only, gapless n; kept for ever';
 COMMENT ON COLUMN hookledger.seal.origin IS 'the log and its lineage, by meta.log_id and meta.system_identifier';
 COMMENT ON COLUMN hookledger.seal.keys IS 'secrets that the route log names since the seal before';
 COMMENT ON COLUMN hookledger.seal.signatures IS 'rows of route_event_signature up to route_pos';
 COMMENT ON COLUMN hookledger.seal.signature IS 'Ed25519, of the root of the tree of seals up to this one';
+COMMENT ON COLUMN hookledger.seal.replay_ends IS 'how replays ended, by the days on which they began';
+COMMENT ON COLUMN hookledger.seal.losses IS 'rows of lost_log';
 -- Serves proofs and a restore: the seal that covers an outcome.
 CREATE INDEX seal_snap_xmax_idx ON hookledger.seal (pg_snapshot_xmax(snap), n);
 -- Serves proofs: the seal that covers an event.
@@ -1147,6 +1182,7 @@ CREATE TABLE hookledger.audit_job (
     findings   text        NOT NULL DEFAULT '[]',
     gaps       text        NOT NULL DEFAULT '[]',
     detail     text,
+    signature  bytea,
     CONSTRAINT audit_job_pkey PRIMARY KEY (id),
     CONSTRAINT audit_job_state_check CHECK (state IN ('running', 'done', 'failed') AND (state = 'running') = (ended_at IS NULL))
 ) WITH (fillfactor = 50);
@@ -1156,6 +1192,7 @@ COMMENT ON COLUMN hookledger.audit_job.beat_at IS 'when the process that runs it
 COMMENT ON COLUMN hookledger.audit_job.reached IS 'when the last event that was judged was recorded';
 COMMENT ON COLUMN hookledger.audit_job.findings IS 'the first of them, as JSON; found is how many there are';
 COMMENT ON COLUMN hookledger.audit_job.gaps IS 'sentences, as JSON: why it proves less than was asked for';
+COMMENT ON COLUMN hookledger.audit_job.signature IS 'of the result, by the key that signs seals; null while it runs';
 
 
 -- Access ----------------------------------------------------------------------------------------------------------
@@ -1173,17 +1210,26 @@ CREATE TABLE hookledger.api_token (
     expires_at   timestamptz,
     revoked_at   timestamptz,
     last_used_at timestamptz,
+    txid         bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    seal         bigint,
+    revoked_txid bigint,
+    revoked_seal bigint,
     CONSTRAINT api_token_pkey PRIMARY KEY (id),
     CONSTRAINT api_token_kind_check CHECK (kind IN ('admin', 'producer', 'tenant', 'auditor', 'metrics')),
     CONSTRAINT api_token_tenant_check CHECK (CASE kind WHEN 'tenant' THEN tenant IS NOT NULL
                                                        WHEN 'producer' THEN true WHEN 'auditor' THEN true
                                                        ELSE tenant IS NULL END),
-    CONSTRAINT api_token_hash_check CHECK (octet_length(hash) = 32)
+    CONSTRAINT api_token_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT api_token_revoked_check CHECK ((revoked_at IS NULL) = (revoked_txid IS NULL))
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN hookledger.api_token.hash IS 'SHA-256 of the whole token, which has 256 random bits';
 COMMENT ON COLUMN hookledger.api_token.last_used_at IS 'to the minute';
+COMMENT ON COLUMN hookledger.api_token.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells; revoked_seal likewise';
 -- Serves the list of tokens, newest first.
 CREATE INDEX api_token_created_idx ON hookledger.api_token (created_at, id);
+-- Serve sealing: rows by the transactions that made and revoked them.
+CREATE INDEX api_token_txid_idx ON hookledger.api_token (txid);
+CREATE INDEX api_token_revoked_txid_idx ON hookledger.api_token (revoked_txid) WHERE revoked_txid IS NOT NULL;
 
 -- One-time login links to the dashboard. Using one deletes it.
 CREATE TABLE hookledger.login_link (

@@ -58,9 +58,9 @@ class _Run:
         """True if the seal may be read with those."""
         if not self.seals:
             return True
-        is_one_lineage = row.origin == self.seals[-1].origin
+        last = self.seals[-1]
         return (
-            is_one_lineage
+            (row.origin, row.form) == (last.origin, last.form)
             and len(self.seals) < _RUN_SEALS
             and self.rows + _rows_of(row) <= _RUN_ROWS
             and row.tick - self.before.tick <= _RUN_TICKS
@@ -164,10 +164,10 @@ async def _judge(database: Database, report: SealReport, run: _Run, origin: str,
         first_tick=await ticks.first(database),
         deleted_routes=deleted,
     )
-    before_tick = run.before.tick
+    before = run.before
     for row in run.seals:
-        compared_rows.compare(report, content_of(row), found[row.n], gone, before_tick=before_tick)
-        before_tick = row.tick
+        compared_rows.compare(report, content_of(row), found[row.n], gone, before=before)
+        before = row.mark
 
 
 def _rows_of(row: SealRow) -> int:

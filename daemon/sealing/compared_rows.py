@@ -9,9 +9,11 @@ from uuid import UUID
 
 from daemon.core.sealing.canonical import SealedTable
 from daemon.core.sealing.seal import SealContent, SealedDay
+from daemon.core.texts import moment
 from daemon.sealing.contents import SealContents
 from daemon.sealing.report import SealReport
 from eventstore.retention.retention import Horizon
+from eventstore.seals.stored import SealMark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +27,38 @@ class Gone:
     deleted_routes: Container[UUID]
 
 
-def compare(report: SealReport, seal: SealContent, found: SealContents, gone: Gone, *, before_tick: int) -> None:
-    """Adds a finding for each table of which the rows are not those that were sealed. `before_tick` is the tick of the
-    seal before.
-    """
+_WHAT = {
+    SealedTable.EVENT: "events",
+    SealedTable.ATTEMPT: "outcomes",
+    SealedTable.RESEND: "manual retries",
+    SealedTable.REPLAY: "replays that began",
+    SealedTable.REPLAY_END: "ends of replays that began",
+    SealedTable.LOSS: "losses of a promoted standby",
+    SealedTable.TOKEN: "tokens that were made",
+    SealedTable.TOKEN_END: "tokens that were revoked",
+}
+# No clock is set by so much, and no transaction of ours takes so long.
+_LATE = timedelta(days=1)
+
+
+def compare(report: SealReport, seal: SealContent, found: SealContents, gone: Gone, *, before: SealMark) -> None:
+    """Adds a finding for each table of which the rows are not those that were sealed. `before` is the seal before."""
     report.judged += 1
-    _compare_days(report, seal.n, SealedTable.EVENT, seal.events, found.events, gone.horizon.events)
-    _compare_days(report, seal.n, SealedTable.ATTEMPT, seal.attempts, found.attempts, gone.horizon.attempts)
-    _compare_ticks(report, seal, found, gone, before_tick)
+    horizon = gone.horizon
+    for table, sealed, kept_from in (
+        (SealedTable.EVENT, seal.events, horizon.events),
+        (SealedTable.ATTEMPT, seal.attempts, horizon.attempts),
+        (SealedTable.RESEND, seal.resends, horizon.attempts),
+        (SealedTable.REPLAY, seal.replays, horizon.replays),
+        (SealedTable.REPLAY_END, seal.replay_ends, horizon.replays),
+        (SealedTable.LOSS, seal.losses, None),
+        (SealedTable.TOKEN, seal.tokens, None),
+        (SealedTable.TOKEN_END, seal.token_ends, None),
+    ):
+        if sealed is not None:
+            _compare_days(report, seal.n, table, sealed, found.days[table], kept_from)
+    _find_backdated(report, seal, before)
+    _compare_ticks(report, seal, found, gone, before.tick)
     _compare_secrets(report, seal, found, gone)
     if found.signatures != seal.signatures:
         report.add(
@@ -50,7 +76,7 @@ def _compare_days(
     found: tuple[SealedDay, ...],
     kept_from: datetime | None,
 ) -> None:
-    what = "events" if table is SealedTable.EVENT else "outcomes"
+    what = _WHAT[table]
     there = {day.day: day for day in found}
     for day in sealed:
         own = there.pop(day.day, None)
@@ -58,18 +84,48 @@ def _compare_days(
             report.dropped += 1
         elif own is None or own.rows != day.rows:
             rows = 0 if own is None else own.rows
-            report.add(table, f"{day.rows} {what} of {day.day} are sealed, and {rows} are there", seal=number)
+            detail = f"{day.rows} {what} of {day.day} are sealed, and {rows} are there"
+            report.add(_table_of(table), detail, seal=number)
             return
         elif own != day:
-            report.add(
-                table, f"of the {day.rows} {what} of {day.day} at least one is not as it was sealed", seal=number
-            )
+            detail = f"of the {day.rows} {what} of {day.day} at least one is not as it was sealed"
+            report.add(_table_of(table), detail, seal=number)
             return
         else:
             report.rows += day.rows
     for extra in there.values():
-        report.add(table, f"no {what} of {extra.day} are sealed, and {extra.rows} are there", seal=number)
+        detail = f"no {what} of {extra.day} are sealed, and {extra.rows} are there"
+        report.add(_table_of(table), detail, seal=number)
         return
+
+
+_ENDS = {SealedTable.REPLAY_END: SealedTable.REPLAY, SealedTable.TOKEN_END: SealedTable.TOKEN}
+
+
+def _table_of(table: SealedTable) -> str:
+    """The table in which the rows are: the end of a replay or a token is part of its row."""
+    return _ENDS.get(table, table)
+
+
+def _find_backdated(report: SealReport, seal: SealContent, before: SealMark) -> None:
+    """What is said to have been asked for long before the last seal, which did not cover it, was written afterwards.
+
+    While a clock is behind the last seal, since it was set back, seals have the time of that one: they tell nothing.
+    """
+    if before.at is None or before.form != seal.form or seal.at <= before.at:
+        return
+    for table, days in (
+        (SealedTable.RESEND, seal.resends),
+        (SealedTable.REPLAY, seal.replays),
+        (SealedTable.LOSS, seal.losses),
+        (SealedTable.TOKEN, seal.tokens),
+        (SealedTable.TOKEN_END, seal.token_ends),
+    ):
+        for day in days or ():
+            if _end(day) + _LATE <= before.at:
+                detail = f"{day.rows} {_WHAT[table]} of {day.day} were written after {moment(before.at)}"
+                report.add(_table_of(table), f"{detail}, when seal {before.n} was made without them", seal=seal.n)
+                return
 
 
 def _compare_ticks(report: SealReport, seal: SealContent, found: SealContents, gone: Gone, before_tick: int) -> None:

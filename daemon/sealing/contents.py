@@ -7,7 +7,7 @@ lock after every few rows, and this process took 39 µs for a delivery with one,
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -18,20 +18,30 @@ from daemon.core.sealing.canonical import SealedTable, leaf, leaves
 from daemon.core.sealing.seal import SealedDay
 from daemon.core.sealing.tree import MerkleRoot
 from eventstore.route_log.sealed_secrets import Table
-from eventstore.seals.covered import CoveredRows, CoveredRun, CoveredTick, NamedSecret, ReadTicks
+from eventstore.seals.covered import ByTransaction, CoveredRows, CoveredRun, CoveredTick, NamedSecret, ReadTicks
 from eventstore.seals.stored import SealMark
 
 _Item = TypeVar("_Item")
 
 _SECRET_TABLES = {Table.KEYS: SealedTable.KEY, Table.HEADERS: SealedTable.HEADERS}
+_BY_TRANSACTION = {
+    SealedTable.ATTEMPT: ByTransaction.ATTEMPT,
+    SealedTable.RESEND: ByTransaction.RESEND,
+    SealedTable.REPLAY: ByTransaction.REPLAY,
+    SealedTable.REPLAY_END: ByTransaction.REPLAY_END,
+    SealedTable.LOSS: ByTransaction.LOSS,
+    SealedTable.TOKEN: ByTransaction.TOKEN,
+    SealedTable.TOKEN_END: ByTransaction.TOKEN_END,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealContents:
-    """What the tables hold of one seal now. The secrets and the ticks are those that are there."""
+    """What the tables hold of one seal now: of each of `days` by the day, even if a seal of its form covers none. The
+    secrets and the ticks are those that are there.
+    """
 
-    events: tuple[SealedDay, ...]
-    attempts: tuple[SealedDay, ...]
+    days: Mapping[SealedTable, tuple[SealedDay, ...]]
     ticks: tuple[CoveredTick, ...]
     ticks_root: bytes
     secrets: tuple[NamedSecret, ...]
@@ -87,7 +97,7 @@ async def contents(
 ) -> dict[int, SealContents]:
     """What a run of seals covers, by their numbers. `before` is the seal before the run.
 
-    The run is all of the present lineage, whose origin is given, or all of earlier ones.
+    The run is of one form, and all of the present lineage, whose origin is given, or all of earlier ones.
     """
     last = marks[-1]
     read = ReadTicks()
@@ -98,7 +108,8 @@ async def contents(
             read.add(tick)
     trees = DayTrees()
     await trees.take(SealedTable.EVENT, rows.events(before=before, marks=marks, ticks=read, origin=origin))
-    await trees.take(SealedTable.ATTEMPT, rows.attempts(before=before, marks=marks, origin=origin))
+    for table, read_by in _BY_TRANSACTION.items():
+        await trees.take(table, rows.by_transaction(read_by, before=before, marks=marks, origin=origin))
     secrets = _Parts[NamedSecret]([mark.route_pos for mark in marks], attrgetter("pos"), secret_leaf)
     async for named in rows.secrets(after=before.route_pos, upto=last.route_pos):
         secrets.add(named)
@@ -108,8 +119,7 @@ async def contents(
         own_ticks, ticks_root = ticks.of(place)
         own_secrets, keys_root = secrets.of(place)
         found[mark.n] = SealContents(
-            events=trees.days(mark.n, SealedTable.EVENT),
-            attempts=trees.days(mark.n, SealedTable.ATTEMPT),
+            days={table: trees.days(mark.n, table) for table in (SealedTable.EVENT, *_BY_TRANSACTION)},
             ticks=own_ticks,
             ticks_root=ticks_root,
             secrets=own_secrets,

@@ -21,7 +21,7 @@ from daemon.core.sealing.tree import Part, leaf_hash
 from daemon.sealing.rows import content_of, head_of
 from eventstore.postgres.connect import Database
 from eventstore.seals import covered, places, stored, turns
-from eventstore.seals.covered import CoveredRows, CoveredRun, CoveredValue, ReadTicks
+from eventstore.seals.covered import ByTransaction, CoveredRows, CoveredRun, CoveredValue, ReadTicks
 from eventstore.seals.places import SealedDelivery
 from eventstore.seals.stored import SealMark, SealRow
 
@@ -94,7 +94,8 @@ async def of_delivery(database: Database, pair: ProvenPair) -> DeliveryProof:
     if newest is None:
         raise NotSealed("nothing is sealed yet")
     hashes = await stored.hashes(database, upto=newest.n)
-    numbers = sorted({place.seal for place in (sealed.event, *sealed.attempts) if place.seal is not None})
+    places_of = (sealed.event, *sealed.attempts, *sealed.resends)
+    numbers = sorted({place.seal for place in places_of if place.seal is not None})
     rows = await _rows(database, pair, sealed, numbers)
     seals = await stored.of_numbers(database, numbers)
 
@@ -131,6 +132,9 @@ async def _rows(
             days = {place.at.date() for place in sealed.attempts if place.seal == number}
             for day in sorted(days):
                 found += await trees.rows(SealedTable.ATTEMPT, day, (pair.seq, str(pair.route_id)))
+            for resend in sealed.resends:
+                if resend.seal == number:
+                    found += await trees.rows(SealedTable.RESEND, resend.at.date(), (resend.id,))
     return found
 
 
@@ -162,11 +166,16 @@ class _SealTrees:
                     ticks.add(tick)
             pages = self._reader.events(before=before, marks=[mark], ticks=ticks, origin=self._origin)
         else:
-            pages = self._reader.attempts(before=before, marks=[mark], origin=self._origin)
+            read_by = ByTransaction.RESEND if table is SealedTable.RESEND else ByTransaction.ATTEMPT
+            pages = self._reader.by_transaction(read_by, before=before, marks=[mark], origin=self._origin)
         async for page in pages:
             await asyncio.to_thread(add, page)
         content = content_of(self._row)
-        days = content.events if table is SealedTable.EVENT else content.attempts
+        days = {
+            SealedTable.EVENT: content.events,
+            SealedTable.ATTEMPT: content.attempts,
+            SealedTable.RESEND: content.resends or (),
+        }[table]
         if await asyncio.to_thread(tree.root_of, leaves) not in {each.root for each in days if each.day == day}:
             raise NotWhole(f"the rows of {day} are not those that seal {mark.n} covers: run hookledger audit")
         known: dict[Part, bytes] = {}

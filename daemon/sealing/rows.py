@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import date
 
 from daemon.core.sealing.head import PublicSealKey, SignedHead, TreeHead, log_name
-from daemon.core.sealing.seal import SealContent, SealedDay
+from daemon.core.sealing.seal import SealContent, SealedDay, SealedDays, days_of_text
 from eventstore.seals.stored import SealRow
+
+_NO_DAY = SealedDay(day=date.min, rows=-1, root=b"")
 
 
 def content_of(row: SealRow) -> SealContent:
@@ -32,11 +34,18 @@ def content_of(row: SealRow) -> SealContent:
         events_kept_from=row.events_kept_from,
         attempts_kept_from=row.attempts_kept_from,
         public_key=row.public_key,
+        resends=_days_of_text(row.resends),
+        replays=_days_of_text(row.replays),
+        replay_ends=_days_of_text(row.replay_ends),
+        losses=_days_of_text(row.losses),
+        tokens=_days_of_text(row.tokens),
+        token_ends=_days_of_text(row.token_ends),
     )
 
 
 def row_of(content: SealContent, *, prev_hash: bytes, signature: bytes) -> SealRow:
     """The row to store of a seal."""
+    texts = content.texts()
     return SealRow(
         n=content.n,
         at=content.at,
@@ -64,6 +73,12 @@ def row_of(content: SealContent, *, prev_hash: bytes, signature: bytes) -> SealR
         prev_hash=prev_hash,
         hash=content.hash(prev_hash),
         signature=signature,
+        resends=texts.get("resends"),
+        replays=texts.get("replays"),
+        replay_ends=texts.get("replay_ends"),
+        losses=texts.get("losses"),
+        tokens=texts.get("tokens"),
+        token_ends=texts.get("token_ends"),
     )
 
 
@@ -77,6 +92,17 @@ def head_of(row: SealRow, root: bytes) -> SignedHead:
     key = public_key_of(row)
     head = TreeHead(origin=row.origin, size=row.n, root=root)
     return SignedHead(head=head, signatures=((key.name, key.id, row.signature),))
+
+
+def _days_of_text(text: str | None) -> SealedDays:
+    """A text that we never write makes another seal, too."""
+    if text is None:
+        return None
+    try:
+        days = tuple(days_of_text(text))
+    except ValueError:
+        return (_NO_DAY,)
+    return days if ",".join(day.text for day in days) == text else (_NO_DAY,)
 
 
 def _days(days: Sequence[date], rows: Sequence[int], roots: Sequence[bytes]) -> tuple[SealedDay, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.core.sealing.canonical import SealedTable
 from daemon.core.sealing.head import SealKey, SignedHead, TreeHead, is_signed
 from daemon.core.sealing.seal import SealContent
 from daemon.core.sealing.tree import MerkleRoot, leaf_hash
@@ -20,7 +21,7 @@ from daemon.sealing.rows import content_of, head_of, row_of
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.seals import turns
-from eventstore.seals.stored import SealMark, SealRow
+from eventstore.seals.stored import FORM, SealMark, SealRow
 from eventstore.seals.turns import LogExtent, SealTurn
 
 # So many hashes take a millisecond or two.
@@ -108,8 +109,8 @@ class Sealer:
             tick_snap=mark.tick_snap,
             route_pos=mark.route_pos,
             route_hash=state.route_hash,
-            events=found.events,
-            attempts=found.attempts,
+            events=found.days[SealedTable.EVENT],
+            attempts=found.days[SealedTable.ATTEMPT],
             ticks=len(found.ticks),
             ticks_root=found.ticks_root,
             keys=len(found.secrets),
@@ -119,6 +120,12 @@ class Sealer:
             events_kept_from=state.events_kept_from,
             attempts_kept_from=state.attempts_kept_from,
             public_key=self._key.public,
+            resends=found.days[SealedTable.RESEND],
+            replays=found.days[SealedTable.REPLAY],
+            replay_ends=found.days[SealedTable.REPLAY_END],
+            losses=found.days[SealedTable.LOSS],
+            tokens=found.days[SealedTable.TOKEN],
+            token_ends=found.days[SealedTable.TOKEN_END],
         )
         prev_hash = b"" if last is None else last.hash
         tree = self._tree.copy()
@@ -162,4 +169,6 @@ async def _has_news(turn: SealTurn, state: LogExtent, last: SealRow | None) -> b
     if state.tick > before.tick or state.route_pos > before.route_pos:
         return True
     snap = before.snap if before.origin == state.origin else EMPTY_SNAP
-    return await turn.has_new_attempts(before=snap, snap=state.snap)
+    if await turn.has_new_attempts(before=snap, snap=state.snap):
+        return True
+    return await turn.has_new_requests(before=snap if before.form == FORM else EMPTY_SNAP, snap=state.snap)

@@ -89,7 +89,10 @@ UPDATE hookledger.api_token SET last_used_at = clock_timestamp()
 """
 
 _REVOKE = f"""
-UPDATE hookledger.api_token SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = $1 RETURNING {_COLUMNS}
+UPDATE hookledger.api_token
+   SET revoked_at = coalesce(revoked_at, clock_timestamp()),
+       revoked_txid = coalesce(revoked_txid, pg_current_xact_id()::text::bigint)
+ WHERE id = $1 RETURNING {_COLUMNS}
 """
 
 

@@ -37,16 +37,21 @@ class LostLog:
 
 
 _RECORD = """
-INSERT INTO hookledger.lost_log AS old (timeline, first_tick, last_tick, first_pos, last_pos, since, found_by)
+INSERT INTO hookledger.lost_log (timeline, first_tick, last_tick, first_pos, last_pos, since, found_by)
 VALUES ($1, $2, $3, $4, $5, (SELECT at FROM hookledger.tick WHERE tick < $2 ORDER BY tick DESC LIMIT 1), $6)
-ON CONFLICT (timeline, first_tick, first_pos) DO UPDATE
-   SET last_tick = greatest(old.last_tick, excluded.last_tick), last_pos = greatest(old.last_pos, excluded.last_pos)
-RETURNING timeline, first_tick, last_tick, first_pos, last_pos, since, until
+ON CONFLICT DO NOTHING
 """
 
+# What processes have found of one loss is one. {which} those to read.
+_LOSSES = """
+SELECT timeline, first_tick, max(last_tick) AS last_tick, first_pos, max(last_pos) AS last_pos, min(since) AS since,
+       min(until) AS until
+  FROM hookledger.lost_log {which} GROUP BY timeline, first_tick, first_pos
+"""
+_ONE = _LOSSES.format(which="WHERE timeline = $1 AND first_tick = $2 AND first_pos = $3")
 # $1 null: whenever it was
-_READ = """
-SELECT timeline, first_tick, last_tick, first_pos, last_pos, since, until FROM hookledger.lost_log
+_READ = f"""
+SELECT * FROM ({_LOSSES.format(which="")}) losses
  WHERE $1::interval IS NULL OR until > clock_timestamp() - $1 ORDER BY until
 """
 
@@ -54,11 +59,12 @@ SELECT timeline, first_tick, last_tick, first_pos, last_pos, since, until FROM h
 async def record(
     database: Database, *, timeline: int, ticks: tuple[int, int], positions: tuple[int, int], found_by: str
 ) -> LostLog:
-    """Records the first and the last tick, and positions of the route log, that are gone. Other processes that found
-    the same loss have one row with this one.
+    """Records the first and the last tick, and positions of the route log, that are gone. Returns the loss, with what
+    other processes have found of it.
     """
     async with database.connection() as connection:
-        (row,) = await connection.fetch(_RECORD, timeline, *ticks, *positions, found_by)
+        await connection.execute(_RECORD, timeline, *ticks, *positions, found_by)
+        (row,) = await connection.fetch(_ONE, timeline, ticks[0], positions[0])
     return LostLog(**row)
 
 

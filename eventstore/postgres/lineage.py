@@ -11,6 +11,8 @@ one transaction, while no shard is leased:
     an outcome that is sealed           keeps the number of its seal, and its tick in sealed_tick if that changes; its
                                         txid becomes 0
     any other outcome                   gets the txid of this transaction, so the next seal covers it
+    manual retries, replays and their   likewise, by the seals that cover them
+    ends, losses, tokens and their ends
     the ticks                           keep their number, route position and time; their snapshots become blank, and
                                         are kept in sealed_snap
     the checkpoints                     move to the newest tick; the tick after it reads the remaining events
@@ -103,19 +105,41 @@ UPDATE hookledger.domain_event e
  WHERE e.tick IS NULL
 """
 
-# Outcomes by the seal that covers them: the first whose snapshot shows them, of those made since the last restore.
-_OUTCOMES = """
-UPDATE hookledger.attempt a
-   SET (seal, txid) = (
+# The name of the lineage that ends. Seals of an earlier one have snapshots of another cluster.
+_ORIGIN = """
+(SELECT 'hookledger/' || (SELECT value FROM hookledger.meta WHERE key = 'log_id') || '/'
+     || (SELECT value FROM hookledger.meta WHERE key = 'system_identifier'))
+"""
+
+
+def _by_transaction(table: str, *, txid: str = "txid", seal: str = "seal", covered: str = "true") -> str:
+    """Rows by the seal that covers them: the first whose snapshot shows them, of those made since the last restore for
+    which `covered` is true.
+    """
+    return f"""
+UPDATE hookledger.{table} a
+   SET ({seal}, {txid}) = (
        SELECT found.n, CASE WHEN found.n IS NULL THEN pg_current_xact_id()::text::bigint ELSE 0 END
          FROM (SELECT) nothing LEFT JOIN LATERAL (
               SELECT s.n FROM hookledger.seal s
-               WHERE pg_snapshot_xmax(s.snap) > a.txid::text::xid8
-                 AND pg_visible_in_snapshot(a.txid::text::xid8, s.snap)
-                 AND s.origin = (SELECT l.origin FROM hookledger.seal l ORDER BY l.n DESC LIMIT 1)
+               WHERE pg_snapshot_xmax(s.snap) > a.{txid}::text::xid8
+                 AND pg_visible_in_snapshot(a.{txid}::text::xid8, s.snap)
+                 AND s.origin = {_ORIGIN} AND {covered}
                ORDER BY pg_snapshot_xmax(s.snap), s.n LIMIT 1) found ON true)
- WHERE a.seal IS NULL
+ WHERE a.{seal} IS NULL AND a.{txid} IS NOT NULL
 """
+
+
+_IS_OF_FORM_2 = "s.resends IS NOT NULL"
+_RECORDED = (
+    _by_transaction("attempt"),
+    _by_transaction("resend", covered=_IS_OF_FORM_2),
+    _by_transaction("replay", covered=_IS_OF_FORM_2),
+    _by_transaction("replay", txid="ended_txid", seal="ended_seal", covered=_IS_OF_FORM_2),
+    _by_transaction("lost_log", covered=_IS_OF_FORM_2),
+    _by_transaction("api_token", covered=_IS_OF_FORM_2),
+    _by_transaction("api_token", txid="revoked_txid", seal="revoked_seal", covered=_IS_OF_FORM_2),
+)
 
 # Moves the progress of unread events; $1 is the tick that will read them.
 _UNREAD = "SELECT seq FROM hookledger.domain_event WHERE txid = pg_current_xact_id()"
@@ -177,7 +201,8 @@ async def begin(database: Database) -> RestoreSurvey | None:
         found = await _survey(connection)
         if found is not None:
             await connection.execute(_EVENTS)
-            await connection.execute(_OUTCOMES)
+            for statement in _RECORDED:
+                await connection.execute(statement)
             for statement in _MOVED:
                 await connection.execute(statement, found.newest_tick + 1)
             await connection.execute(_PROGRESS)

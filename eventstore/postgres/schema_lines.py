@@ -2,8 +2,9 @@
 
 A view in place of a table, a policy, a rule, a child table, a trigger or another function can show an audit other rows
 than those that are stored, or store other ones than were sent. `expected_schema.txt` has a line for each part of a
-fresh schema, and a test holds it against schema.sql. Roles, indexes and objects of somebody's own are left out: an
-operator may have some. So is the text of conditions, which versions of PostgreSQL might write differently.
+fresh schema, and a test holds it against schema.sql. Roles and objects of somebody's own are left out: an operator may
+have some. So are indexes, but for the unique ones, without which something may be there twice; and the text of
+conditions, which versions of PostgreSQL might write differently.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ _EXPECTED = Path(__file__).parents[1] / "expected_schema.txt"
 _SECONDS = 30.0
 
 # Each part with what there is to say of it. Day partitions have the triggers of their table, one range of a day each,
-# and nothing of their own. One that retention is about to detach is not read any more. The text of a bound is asked for
-# without its relation, 0, since it is then there even if that was dropped meanwhile. The setting is one by which no
-# trigger fires.
+# and nothing of their own but the unique index. One that retention is about to detach is not read any more. The text of
+# a bound is asked for without its relation, 0, since it is then there even if that was dropped meanwhile. That of an
+# index would not be there. The setting is one by which no trigger fires.
 _LINES = r"""
 WITH relation AS (
     SELECT oid, relname::text AS name, relkind, relpersistence, relispartition,
@@ -85,8 +86,24 @@ SELECT format('rule %s.%s', r.name, w.rulename), 'a rule'
 SELECT format('child %s.%s', parent, name), 'its rows are read with those of ' || parent
   FROM child WHERE is_day IS NOT TRUE
  UNION ALL
+SELECT format('index %s.%s', r.name, c.relname), 'unique'
+  FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN relation r ON r.oid = x.indrelid
+ WHERE x.indisunique AND x.indisvalid AND NOT r.relispartition
+   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid)
+ UNION ALL
+SELECT DISTINCT 'index domain_event_DAY.id_key',
+       concat_ws(', ', 'unique', CASE WHEN u.indexrelid IS NULL THEN 'not on each day' END)
+  FROM child d LEFT JOIN LATERAL (
+       SELECT x.indexrelid FROM pg_index x
+        WHERE x.indrelid = d.oid AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
+          AND (SELECT array_agg(a.attname::text ORDER BY k.place)
+                 FROM unnest(x.indkey) WITH ORDINALITY k (number, place)
+                 JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number) = '{id,tenant}'
+         LIMIT 1) u ON true
+ WHERE d.parent = 'domain_event' AND d.is_day
+ UNION ALL
 SELECT 'setting session_replication_role', current_setting('session_replication_role')
- ORDER BY 1
+ ORDER BY 1, 2
 """
 
 
@@ -98,7 +115,7 @@ class SchemaFault(NamedTuple):
 
 
 async def lines(database: Database) -> dict[str, str]:
-    """What there is to say of each part of the schema."""
+    """What there is to say of each part of the schema. If days differ in one, it is the longest: that names a fault."""
     async with database.connection(seconds=_SECONDS) as connection:
         rows = await connection.fetch(_LINES)
     return {row["part"]: row["line"] for row in rows}
@@ -138,7 +155,7 @@ def _is_in_the_way(part: str) -> bool:
     kind, _, name = part.partition(" ")
     if kind == "function":  # one of our names with other parameters may be called in the place of ours
         return name.partition("(")[0] in {each[9:].partition("(")[0] for each in expected() if each.startswith(kind)}
-    return kind != "table" and _table_of(part) in expected()
+    return kind not in ("table", "index") and _table_of(part) in expected()
 
 
 def _table_of(part: str) -> str:

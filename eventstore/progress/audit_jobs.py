@@ -6,7 +6,7 @@ The process that runs an audit beats: it writes its progress every few seconds. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,7 +17,9 @@ from eventstore.postgres.connect import Database
 LOST_AFTER = timedelta(seconds=30)
 KEPT = timedelta(days=30)
 
-_SUMMARY = "id, tenant, since, until, actor, state, created_at, ended_at, events, reached, found, gaps, detail"
+_SUMMARY = """
+id, tenant, since, until, actor, state, created_at, ended_at, events, reached, found, gaps, detail, signature,
+encode(sha256(convert_to(findings, 'UTF8')), 'hex') AS findings_sha256"""
 _IS_LOST = "state = 'running' AND beat_at < clock_timestamp() - $1::interval AS is_lost"
 
 _ADD = f"""
@@ -41,12 +43,14 @@ UPDATE hookledger.audit_job SET beat_at = clock_timestamp(), events = $2, reache
  WHERE id = $1 AND state = 'running'
 """
 
-_END = """
+_END = f"""
 UPDATE hookledger.audit_job
    SET beat_at = clock_timestamp(), ended_at = clock_timestamp(), events = $2, reached = $3, found = $4,
        state = $5, findings = $6, gaps = $7, detail = $8
  WHERE id = $1 AND state = 'running'
+RETURNING {_SUMMARY}, false AS is_lost
 """
+_SIGN = "UPDATE hookledger.audit_job SET signature = $2 WHERE id = $1"
 
 _SWEEP = "DELETE FROM hookledger.audit_job WHERE created_at < clock_timestamp() - $1::interval"
 
@@ -66,7 +70,8 @@ class NewAuditJob:
 class AuditJobSummary(NewAuditJob):
     """An audit as it is now, without its findings. `events` were judged, the last of which was recorded at `reached`.
 
-    `gaps` are JSON. It `is_lost` if it is running, and no process says so any more.
+    `gaps` are JSON. It `is_lost` if it is running, and no process says so any more. `signature` is None unless it has
+    ended.
     """
 
     state: str
@@ -77,6 +82,8 @@ class AuditJobSummary(NewAuditJob):
     found: int
     gaps: str
     detail: str | None
+    signature: bytes | None
+    findings_sha256: str
     is_lost: bool
 
 
@@ -140,10 +147,17 @@ async def beat(database: Database, job_id: UUID, progress: AuditProgress) -> Non
         await connection.execute(_BEAT, job_id, progress.events, progress.reached, progress.found)
 
 
-async def end(database: Database, job_id: UUID, progress: AuditProgress, ended: AuditEnd) -> None:
-    """Ends an audit, unless it has ended."""
-    async with database.connection() as connection:
-        await connection.execute(
+async def end(
+    database: Database,
+    job_id: UUID,
+    progress: AuditProgress,
+    ended: AuditEnd,
+    *,
+    sign: Callable[[AuditJobSummary], bytes],
+) -> None:
+    """Ends an audit, unless it has ended. `sign` returns the signature of what stands there then."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(
             _END,
             job_id,
             progress.events,
@@ -154,6 +168,8 @@ async def end(database: Database, job_id: UUID, progress: AuditProgress, ended: 
             ended.gaps,
             ended.detail,
         )
+        if row is not None:
+            await connection.execute(_SIGN, job_id, sign(AuditJobSummary(**row)))
 
 
 async def sweep(database: Database) -> None:

@@ -110,9 +110,10 @@ WITH {{found}}, parts AS (
     SELECT coalesce(sum(size), 0) AS total FROM parts
 )
 INSERT INTO hookledger.replay (id, route_id, sendable_from, until, since, tenant, wanted, actor, origin, reason,
-       request_id, causation_id, created_at, total, state, ended_at)
+       request_id, causation_id, created_at, total, state, ended_at, ended_txid)
 SELECT $4, $1, $2, $3, $5, $6, $7, $8, $9, $10, $11, $12, statement_timestamp(), total,
-       CASE total WHEN 0 THEN 'done' ELSE 'running' END, CASE total WHEN 0 THEN clock_timestamp() END
+       CASE total WHEN 0 THEN 'done' ELSE 'running' END, CASE total WHEN 0 THEN clock_timestamp() END,
+       CASE total WHEN 0 THEN pg_current_xact_id()::text::bigint END
   FROM counted
 """
 
@@ -165,7 +166,17 @@ RETURNING (SELECT count(*) FROM queued) AS scheduled, EXISTS (SELECT FROM part) 
 
 # $1 replay, $2 the new state, $3 the reason.
 _END = """
-UPDATE hookledger.replay SET state = $2, detail = $3, ended_at = clock_timestamp() WHERE id = $1 AND state = 'running'
+UPDATE hookledger.replay
+   SET state = $2, detail = $3, ended_at = clock_timestamp(), ended_txid = pg_current_xact_id()::text::bigint
+ WHERE id = $1 AND state = 'running'
+"""
+
+# $1 the moment.
+_FORGET = """
+DELETE FROM hookledger.replay
+ WHERE created_at < least(date_trunc('day', $1::timestamptz, 'UTC'), (
+       SELECT date_trunc('day', min(created_at), 'UTC') FROM hookledger.replay
+        WHERE created_at < $1 AND (ended_at IS NULL OR ended_at >= $1)))
 """
 
 # A row that a flush has locked is being settled, and is not withdrawn.
@@ -361,8 +372,10 @@ async def cancel(database: Database, replay: Replay, *, detail: str) -> Replay:
 
 
 async def forget(connection: asyncpg.pool.PoolConnectionProxy, *, before: datetime) -> None:
-    """Deletes the replays that ended before a moment."""
-    await connection.execute("DELETE FROM hookledger.replay WHERE ended_at < $1", before)
+    """Deletes the replays that ended before a moment: those of the days on which only such ones began, and of the days
+    before them, so that what is left of a seal can be compared.
+    """
+    await connection.execute(_FORGET, before)
 
 
 async def _found(connection: asyncpg.pool.PoolConnectionProxy, scope: ReplayScope) -> str:

@@ -11,7 +11,8 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
     attempt         no outcome in it is above the floor, and no waiting delivery is older than its end: the attempts
                     tell which deliveries of a packed row are done
     manual retry    the outcomes of its day were dropped: it explains why something came after a final outcome
-    replay          it ended so long ago that all outcomes of its requests were dropped, for the same reason
+    replay          it ended so long ago that all outcomes of its requests were dropped, for the same reason, and so did
+                    all others that began on its day or before: a seal covers the replays of a day together
     tick            it is below the floor, and before the first tick that can have read an event that is kept
     refusals        as old as events: of sources, the messages that became none
     key, headers    the route was deleted so long ago that no request with them can be shown any more: of its requests
@@ -161,6 +162,11 @@ class Horizon:
 
     events: datetime | None
     attempts: datetime | None
+
+    @property
+    def replays(self) -> datetime | None:
+        """The same of replays, by the time at which they began."""
+        return None if self.attempts is None else self.attempts - _AFTER_END
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

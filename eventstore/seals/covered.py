@@ -1,11 +1,14 @@
-"""The rows that seals cover: events and ticks by tick, outcomes by snapshot, secrets by the route log.
+"""The rows that seals cover: events and ticks by tick, secrets by the route log, the others by snapshot.
 
 A run of seals is read at once, in pages, each row with the number of its seal. Within a seal events are sorted by seq,
 outcomes by seq, route, number and time: that is the order of the leaves. Reading takes memory for a page and for the
 snapshots of the run, whatever it covers.
 
-The transaction ids of a restored dump mean nothing. Then columns tell what covers a row: `attempt.seal`, and of an
-event `sealed_tick`, or `tick` where that is null (eventstore/postgres/lineage.py).
+By snapshot are outcomes, manual retries, replays, once when they began and once when they ended, what was lost, and API
+tokens, once when they were made and once when they were revoked. The transaction that wrote it tells the seal.
+
+The transaction ids of a restored dump mean nothing. Then columns tell what covers a row: `seal`, and of an event
+`sealed_tick`, or `tick` where that is null (eventstore/postgres/lineage.py).
 
 A cursor lives in a transaction, so all of a run is read within one.
 """
@@ -17,6 +20,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime
+from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
 
@@ -151,7 +155,7 @@ SELECT * FROM (
 
 # An outcome has no sealed_tick unless it was sealed before a restore: else the tick that it was sealed with would not
 # be the one by which it is judged.
-_ATTEMPT_COVER, _AT_PLACE = 2, 5
+_COVER, _AT_PLACE = 2, 5
 _ATTEMPT = """
 SELECT txid, seal, seq, route_id::text COLLATE "C" AS route_id, number, at,
        CASE WHEN sealed_tick IS NULL THEN tick WHEN seal IS NOT NULL THEN sealed_tick END AS tick,
@@ -160,17 +164,84 @@ SELECT txid, seal, seq, route_id::text COLLATE "C" AS route_id, number, at,
        encode(sha256(response_body), 'hex') AS response_body, delivery_key
   FROM hookledger.attempt
 """
-_IN_ORDER = "ORDER BY seq, route_id, number, at, started_at"
 
-# $1 to $4 the difference.
-_ATTEMPTS = f"""
-SELECT * FROM (
-    {_ATTEMPT} WHERE seal IS NULL AND txid >= $1 AND txid < $2 AND txid <> ALL ($3::bigint[])
-     UNION ALL
-    {_ATTEMPT} WHERE seal IS NULL AND txid = ANY ($4::bigint[])) a
- {_IN_ORDER}
-"""
-_RESTORED_ATTEMPTS = f"{_ATTEMPT} WHERE seal > $1 AND seal <= $2 {_IN_ORDER}"
+
+class _BySnapshot:
+    """Rows that are covered by the transaction that wrote them. `row` selects that, the seal if a dump was restored
+    since, and what is hashed, of which the value at `day_place` tells the day. `txid` and `seal` are the names of the
+    first two, `form` is the first form of seals that covers them.
+    """
+
+    def __init__(
+        self, row: str, *, order: str, day_place: int, form: int, txid: str = "txid", seal: str = "seal"
+    ) -> None:
+        self.day_place = day_place
+        self.form = form
+        # $1 to $4 the difference.
+        self.present = f"""
+            SELECT * FROM (
+                {row} WHERE {seal} IS NULL AND {txid} >= $1 AND {txid} < $2 AND {txid} <> ALL ($3::bigint[])
+                 UNION ALL
+                {row} WHERE {seal} IS NULL AND {txid} = ANY ($4::bigint[])) a
+             ORDER BY {order}"""
+        # $1 the seal before, $2 the last one.
+        self.restored = f"{row} WHERE {seal} > $1 AND {seal} <= $2 ORDER BY {order}"
+
+
+class ByTransaction(Enum):
+    """The tables of which a seal covers what its snapshot shows."""
+
+    ATTEMPT = _BySnapshot(_ATTEMPT, order="seq, route_id, number, at, started_at", day_place=_AT_PLACE, form=1)
+    RESEND = _BySnapshot(
+        """SELECT txid, seal, id, at, route_id::text, seq, actor, origin, reason, request_id, causation_id
+             FROM hookledger.resend""",
+        order="id",
+        day_place=3,
+        form=2,
+    )
+    REPLAY = _BySnapshot(
+        """SELECT txid, seal, id::text COLLATE "C" AS id, created_at, route_id::text, tenant, wanted, since, until,
+                  sendable_from, actor, origin, reason, request_id, causation_id, total
+             FROM hookledger.replay""",
+        order="created_at, id",
+        day_place=3,
+        form=2,
+    )
+    # By the day on which it began, since retention deletes replays by that (eventstore/progress/replays.py).
+    REPLAY_END = _BySnapshot(
+        """SELECT ended_txid, ended_seal, id::text COLLATE "C" AS id, created_at, ended_at, state, detail, scheduled,
+                  withdrawn
+             FROM hookledger.replay""",
+        order="created_at, id",
+        day_place=3,
+        form=2,
+        txid="ended_txid",
+        seal="ended_seal",
+    )
+    LOSS = _BySnapshot(
+        """SELECT txid, seal, timeline, first_tick, last_tick, first_pos, last_pos, since, until, found_by
+             FROM hookledger.lost_log""",
+        order="until, timeline, first_tick, first_pos, last_tick, last_pos",
+        day_place=8,
+        form=2,
+    )
+    TOKEN = _BySnapshot(
+        """SELECT txid, seal, id COLLATE "C" AS id, created_at, kind, tenant, name, encode(hash, 'hex') AS hash,
+                  created_by, expires_at
+             FROM hookledger.api_token""",
+        order="created_at, id",
+        day_place=3,
+        form=2,
+    )
+    TOKEN_END = _BySnapshot(
+        """SELECT revoked_txid, revoked_seal, id COLLATE "C" AS id, revoked_at FROM hookledger.api_token""",
+        order="revoked_at, id",
+        day_place=3,
+        form=2,
+        txid="revoked_txid",
+        seal="revoked_seal",
+    )
+
 
 # OFFSET 0: otherwise each body is parsed for each time that an id is mentioned.
 _SECRETS = """
@@ -232,26 +303,32 @@ class CoveredRows:
                 runs.add(seal, row[_RECORDED_AT_PLACE].date(), values)
             yield runs.found
 
-    async def attempts(
-        self, *, before: SealMark, marks: Sequence[SealMark], origin: str
+    async def by_transaction(
+        self, table: ByTransaction, *, before: SealMark, marks: Sequence[SealMark], origin: str
     ) -> AsyncIterator[list[CoveredRun]]:
-        """The outcomes of a run of seals, which are all of the present lineage or all of earlier ones."""
-        last = marks[-1]
+        """The rows of a table that a run of seals covers. The seals are of one form, and all of the present lineage or
+        all of earlier ones.
+        """
+        last, rows_of = marks[-1], table.value
+        if last.form < rows_of.form:
+            return
         if last.origin == origin:
-            cut = difference(before.snap if before.origin == origin else EMPTY_SNAP, last.snap)
-            rows = self._pages(_ATTEMPTS, cut.lower, cut.upper, cut.unfinished, cut.late)
+            # What no seal before has covered is covered by the first that can.
+            is_continued = before.origin == origin and before.form >= rows_of.form
+            cut = difference(before.snap if is_continued else EMPTY_SNAP, last.snap)
+            rows = self._pages(rows_of.present, cut.lower, cut.upper, cut.unfinished, cut.late)
         else:
-            rows = self._pages(_RESTORED_ATTEMPTS, before.n, last.n)
+            rows = self._pages(rows_of.restored, before.n, last.n)
         shown = SnapshotRow((mark.n, mark.snap) for mark in marks)
         cover: tuple[int, int | None] | None = None
-        seal = last.n
+        seal, day_place = last.n, rows_of.day_place
         async for page in rows:
             runs = _Runs()
             for row in page:
-                if row[:_ATTEMPT_COVER] != cover:  # a flush writes many
-                    cover = txid, of_restored = row[:_ATTEMPT_COVER]
+                if row[:_COVER] != cover:  # a flush writes many
+                    cover = txid, of_restored = row[:_COVER]
                     seal = of_restored or shown.first_to_show(txid) or last.n
-                runs.add(seal, row[_AT_PLACE].date(), row[_ATTEMPT_COVER:])
+                runs.add(seal, _day_of(row[day_place]), row[_COVER:])
             yield runs.found
 
     async def secrets(self, *, after: int, upto: int) -> AsyncIterator[list[NamedSecret]]:
@@ -278,6 +355,11 @@ class CoveredRows:
             if not rows:
                 return
             yield rows
+
+
+def _day_of(at: datetime | None) -> date:
+    """The first day of all for a row of no time, which we never write."""
+    return date.min if at is None else at.date()
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Which seals cover the event and the outcomes of one delivery."""
+"""Which seals cover the event, the outcomes and the manual retries of one delivery."""
 
 from __future__ import annotations
 
@@ -17,20 +17,30 @@ SELECT e.recorded_at AS at, s.n AS seal, s.at AS sealed_at
   LEFT JOIN LATERAL (SELECT n, at FROM hookledger.seal WHERE tick >= e.in_tick ORDER BY tick, n LIMIT 1) s ON true
 """
 
-# $1 route, $2 seq, $3 the event time; the day allows for clocks that are set back.
-_ATTEMPTS = f"""
-SELECT a.at, s.n AS seal, s.at AS sealed_at
-  FROM hookledger.attempt a
+# The seal of a row `a`, by its transaction, unless a dump was restored since. {{that}} are seals that cover such rows.
+_COVERING = f"""
   LEFT JOIN LATERAL (
        SELECT n, at FROM hookledger.seal WHERE n = a.seal
         UNION ALL
        SELECT * FROM (
               SELECT n, at FROM hookledger.seal
                WHERE a.seal IS NULL AND pg_snapshot_xmax(snap) > a.txid::text::xid8
-                 AND pg_visible_in_snapshot(a.txid::text::xid8, snap) AND origin = {ORIGIN}
+                 AND pg_visible_in_snapshot(a.txid::text::xid8, snap) AND origin = {ORIGIN} AND {{that}}
                ORDER BY pg_snapshot_xmax(snap), n LIMIT 1) first) s ON true
+"""
+
+# $1 route, $2 seq, $3 the event time; the day allows for clocks that are set back.
+_ATTEMPTS = f"""
+SELECT a.at, s.n AS seal, s.at AS sealed_at FROM hookledger.attempt a {_COVERING.format(that="true")}
  WHERE a.route_id = $1 AND a.seq = $2 AND a.at >= $3::timestamptz - interval '1 day'
  ORDER BY a.at, a.number
+"""
+
+# $1 route, $2 seq.
+_RESENDS = f"""
+SELECT a.id, a.at, s.n AS seal, s.at AS sealed_at
+  FROM hookledger.resend a {_COVERING.format(that="resends IS NOT NULL")}
+ WHERE a.route_id = $1 AND a.seq = $2 ORDER BY a.id
 """
 
 
@@ -44,15 +54,23 @@ class SealedPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealedResend(SealedPlace):
+    """A manual retry."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedDelivery:
     """Where the rows of a delivery are sealed."""
 
     event: SealedPlace
     attempts: tuple[SealedPlace, ...]
+    resends: tuple[SealedResend, ...]
 
     @property
     def sealed_at(self) -> datetime | None:
-        """When the last of its rows was sealed, None if one is not."""
+        """When the last of its event and its outcomes was sealed, None if one is not."""
         times = [place.sealed_at for place in (self.event, *self.attempts)]
         return None if None in times else max(at for at in times if at is not None)
 
@@ -64,4 +82,9 @@ async def of_delivery(database: Database, route_id: UUID, seq: int, *, event_tim
         if event is None:
             return None
         rows = await connection.fetch(_ATTEMPTS, route_id, seq, event_time)
-    return SealedDelivery(event=SealedPlace(**event), attempts=tuple(SealedPlace(**row) for row in rows))
+        resends = await connection.fetch(_RESENDS, route_id, seq)
+    return SealedDelivery(
+        event=SealedPlace(**event),
+        attempts=tuple(SealedPlace(**row) for row in rows),
+        resends=tuple(SealedResend(**row) for row in resends),
+    )

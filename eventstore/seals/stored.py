@@ -18,6 +18,10 @@ PAGE_ROWS = 500
 _HASHES_SECONDS = 60.0
 
 
+# That of the seals that are made now. Those of form 1 do not cover manual retries, replays, losses and tokens.
+FORM = 2
+
+
 class SealMark(NamedTuple):
     """How far a seal goes. The mark before the first seal is the default."""
 
@@ -27,11 +31,13 @@ class SealMark(NamedTuple):
     tick: int = 0
     tick_snap: str = EMPTY_SNAP
     route_pos: int = 0
+    form: int = FORM
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealRow:
-    """A row of `seal`; snapshots are texts."""
+    """A row of `seal`; snapshots are texts. The last columns are null in a seal of form 1."""
 
     n: int
     at: datetime
@@ -59,10 +65,21 @@ class SealRow:
     prev_hash: bytes
     hash: bytes
     signature: bytes
+    resends: str | None
+    replays: str | None
+    replay_ends: str | None
+    losses: str | None
+    tokens: str | None
+    token_ends: str | None
+
+    @property
+    def form(self) -> int:
+        texts = {self.resends, self.replays, self.replay_ends, self.losses, self.tokens, self.token_ends}
+        return 1 if texts == {None} else FORM
 
     @property
     def mark(self) -> SealMark:
-        return SealMark(self.n, self.origin, self.snap, self.tick, self.tick_snap, self.route_pos)
+        return SealMark(self.n, self.origin, self.snap, self.tick, self.tick_snap, self.route_pos, self.form, self.at)
 
 
 _NAMES = tuple(field.name for field in fields(SealRow))

@@ -14,6 +14,17 @@ _SECONDS = 300.0
 
 # Scalar subqueries, so that the conditions use the indexes of the columns.
 _NEXT = "(SELECT pg_snapshot_xmax(pg_current_snapshot()))"
+# Seals from before it do not cover manual retries, replays, losses and tokens.
+_FIRST_OF_FORM_2 = "(SELECT coalesce(min(s.n), 1) FROM hookledger.seal s WHERE s.resends IS NOT NULL)"
+
+
+def _by_transaction(table: str, what: str, *, txid: str = "txid", seal: str = "seal") -> str:
+    return f"""
+SELECT '{table}', {what} || ' has a transaction or a seal that never was' FROM hookledger.{table}
+ WHERE {txid} >= {_NEXT}::text::bigint OR {txid} < 1 AND {seal} IS NULL OR {txid} IS NULL AND {seal} IS NOT NULL
+    OR {seal} > $1 OR {seal} < {_FIRST_OF_FORM_2}"""
+
+
 # $1 the newest seal of earlier lineages, $2 its tick, 0 if there is none. An event that was sealed under another tick
 # than the one that reads it was read again after a restore, by a later tick.
 _STRAYS = f"""
@@ -27,6 +38,18 @@ SELECT 'attempt', 'attempt ' || number || ' of event ' || seq || ' to route ' ||
        || ' has a transaction or a seal that never was'
   FROM hookledger.attempt
  WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $1 OR seal < 1
+ UNION ALL {_by_transaction("resend", "'manual retry ' || id")}
+ UNION ALL {_by_transaction("replay", "'replay ' || id")}
+ UNION ALL {_by_transaction("replay", "'the end of replay ' || id", txid="ended_txid", seal="ended_seal")}
+ UNION ALL
+SELECT 'replay', 'replay ' || id || ' has ended in no transaction, or has a transaction and has not ended'
+  FROM hookledger.replay WHERE (state = 'running') <> (ended_txid IS NULL)
+ UNION ALL {_by_transaction("lost_log", "'the loss from tick ' || first_tick || ' on'")}
+ UNION ALL {_by_transaction("api_token", "'token ' || id")}
+ UNION ALL {_by_transaction("api_token", "'the end of token ' || id", txid="revoked_txid", seal="revoked_seal")}
+ UNION ALL
+SELECT 'api_token', 'token ' || id || ' was revoked in no transaction, or has a transaction and was not revoked'
+  FROM hookledger.api_token WHERE (revoked_at IS NULL) <> (revoked_txid IS NULL)
  UNION ALL
 SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
  UNION ALL
@@ -57,7 +80,14 @@ SELECT min(since) AS since, max(until) AS until, count(DISTINCT minute) AS minut
   FROM (SELECT min(at) AS since, max(at) AS until, date_trunc('minute', at) AS minute
           FROM (SELECT at FROM hookledger.tick WHERE tick > $1
                  UNION ALL SELECT effective_at FROM hookledger.route_event WHERE pos > $2
-                 UNION ALL SELECT at FROM hookledger.attempt WHERE seal IS NULL AND txid >= $3) recorded
+                 UNION ALL SELECT at FROM hookledger.attempt WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT at FROM hookledger.resend WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT created_at FROM hookledger.replay WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT ended_at FROM hookledger.replay WHERE ended_seal IS NULL AND ended_txid >= $3
+                 UNION ALL SELECT until FROM hookledger.lost_log WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT created_at FROM hookledger.api_token WHERE seal IS NULL AND txid >= $3
+                 UNION ALL SELECT revoked_at FROM hookledger.api_token
+                            WHERE revoked_seal IS NULL AND revoked_txid >= $3) recorded
          GROUP BY minute) by_minute
 HAVING min(since) IS NOT NULL
 """

@@ -54,11 +54,23 @@ SELECT pg_current_snapshot()::text AS snap, clock_timestamp() AS at, {ORIGIN} AS
 """
 
 # $1 to $4 the difference of the last seal's snapshot and this one's.
-_NEW_ATTEMPTS = """
-SELECT EXISTS (SELECT FROM hookledger.attempt
-                WHERE seal IS NULL AND txid >= $1 AND txid < $2 AND txid <> ALL ($3::bigint[]))
-    OR EXISTS (SELECT FROM hookledger.attempt WHERE seal IS NULL AND txid = ANY ($4::bigint[]))
+_NEW = """
+   EXISTS (SELECT FROM hookledger.{table}
+            WHERE {seal} IS NULL AND {txid} >= $1 AND {txid} < $2 AND {txid} <> ALL ($3::bigint[]))
+OR EXISTS (SELECT FROM hookledger.{table} WHERE {seal} IS NULL AND {txid} = ANY ($4::bigint[]))
 """
+_NEW_ATTEMPTS = "SELECT" + _NEW.format(table="attempt", txid="txid", seal="seal")
+_NEW_REQUESTS = "SELECT" + "OR".join(
+    _NEW.format(table=table, txid=txid, seal=seal)
+    for table, txid, seal in (
+        ("resend", "txid", "seal"),
+        ("replay", "txid", "seal"),
+        ("replay", "ended_txid", "ended_seal"),
+        ("lost_log", "txid", "seal"),
+        ("api_token", "txid", "seal"),
+        ("api_token", "revoked_txid", "revoked_seal"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +123,19 @@ class SealTurn:
 
     async def has_new_attempts(self, *, before: str, snap: str) -> bool:
         """True if an outcome is visible in `snap` and not in `before`."""
-        cut = difference(before, snap)
-        return bool(await self._connection.fetchval(_NEW_ATTEMPTS, cut.lower, cut.upper, cut.unfinished, cut.late))
+        return await self._shows(_NEW_ATTEMPTS, before, snap)
+
+    async def has_new_requests(self, *, before: str, snap: str) -> bool:
+        """The same for a manual retry, the beginning or the end of a replay or a token, or something that was lost."""
+        return await self._shows(_NEW_REQUESTS, before, snap)
 
     async def append(self, row: SealRow) -> None:
         """Appends the seal. It is there when the turn has ended without an error."""
         await stored.append(self._connection, row)
+
+    async def _shows(self, statement: str, before: str, snap: str) -> bool:
+        cut = difference(before, snap)
+        return bool(await self._connection.fetchval(statement, cut.lower, cut.upper, cut.unfinished, cut.late))
 
 
 @asynccontextmanager

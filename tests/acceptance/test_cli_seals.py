@@ -121,6 +121,53 @@ async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
     assert hookledger("verify", str(tmp_path / "proof.json"), "--json").json == proven
 
 
+# What somebody with the database changes, and the sentence by which the auditor learns of it.
+CHANGES = {
+    "UPDATE hookledger.resend SET actor = 'mallory'": "resend: of the 1 manual retries of",
+    "DELETE FROM hookledger.resend": "resend: 1 manual retries of",
+    "UPDATE hookledger.replay SET actor = 'mallory'": "replay: of the 1 replays that began of",
+    "UPDATE hookledger.api_token SET name = 'mallory'": "api_token: of the 1 tokens that were made of",
+}
+
+
+async def test_the_audit_tells_that_somebody_else_is_said_to_have_had_a_delivery_sent_again(
+    hookledger: CommandLine, url: str, database_url: str, tmp_path: Path
+) -> None:
+    route = hookledger.create_route("--target-url", REFUSING, "--dev")
+    hookledger("token", "create", "--scope", "auditor", "--name", "for the auditor")
+    hookledger("publish", stdin=EVENT)
+    delivery = (await proof_of(url))["delivery"]
+    hookledger("deliveries", "retry", delivery, "--tenant", "acme", "--event", "evt_1", "--reason", "they asked for it")
+    hookledger("deliveries", "replay", route["id"], "--from", "2020-01-01T00:00:00Z", "--yes")
+    connection = await asyncpg.connect(database_url)
+    async with asyncio.timeout(60):
+        while not await connection.fetchval(
+            "SELECT max(resends) > '' AND max(replays) > '' AND max(tokens) > '' FROM hookledger.seal"
+        ):
+            await asyncio.sleep(0.05)
+    proof = await answered(f"{url}/v1/tenants/acme/deliveries/{delivery}/proof?event=evt_1")
+    (tmp_path / "proof.json").write_bytes(proof)
+    shown = hookledger("verify", str(tmp_path / "proof.json")).out
+    assert re.search(r"sent again +by cli:\S+ at .*: they asked for it", shown), shown
+    (again,) = hookledger("verify", str(tmp_path / "proof.json"), "--json").json["sent_again"]
+    assert (again["actor"].partition(":")[0], again["reason"]) == ("cli", "they asked for it")
+    await connection.execute("SET session_replication_role = replica; CREATE SCHEMA kept")
+    for table in ("resend", "replay", "api_token"):
+        await connection.execute(f"CREATE TABLE kept.{table} AS SELECT * FROM hookledger.{table}")
+    assert hookledger("audit", "--json", code=None).json["seals"]["findings"] == []
+    for change, sentence in CHANGES.items():
+        await connection.execute(change)
+        (told,) = hookledger("audit", "--json", code=1).json["seals"]["findings"]
+        assert f"{told['part']}: {told['detail']}".startswith(sentence)
+        await connection.execute(
+            "UPDATE hookledger.replay SET actor = k.actor FROM kept.replay k;"
+            " DELETE FROM hookledger.resend;"
+            " INSERT INTO hookledger.resend OVERRIDING SYSTEM VALUE SELECT * FROM kept.resend;"
+            " UPDATE hookledger.api_token SET name = k.name FROM kept.api_token k"
+        )
+    await connection.close()
+
+
 async def test_the_audit_compares_the_seals_with_heads_that_were_kept_elsewhere(
     hookledger: CommandLine, url: str, tmp_path: Path, database_url: str
 ) -> None:

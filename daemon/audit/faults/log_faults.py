@@ -39,6 +39,11 @@ def of_marks(marks: LogMarks, index: RouteIndex) -> list[AuditFinding]:
             findings.append(_finding("meta", f"key {key}", detail))
     if detail := _steady_fault(marks.steady_clock):
         findings.append(_finding("steady_clock", "its row", detail))
+    if marks.given_seq < marks.newest_seq:
+        detail = (
+            f"it has given {marks.given_seq}, and there is an event {marks.newest_seq}: others would get the same seq"
+        )
+        findings.append(_finding("domain_event_seq", "its value", detail))
     findings += [
         _finding("parked_range", f"route_id {each.route_id}", detail)
         for each in marks.ranges

@@ -12,7 +12,8 @@ from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
 from daemon.core.sealing import proof
 from daemon.core.sealing.head import MalformedHead, PublicSealKey, log_name, parse_head
-from daemon.core.sealing.proof import ProofRefused, ProvenDelivery
+from daemon.core.sealing.proof import ProofRefused, ProvenDelivery, ProvenResend
+from daemon.core.texts import moment
 from daemon.web.http import shapes
 
 # Ours have some kilobytes for each outcome.
@@ -80,10 +81,18 @@ def _as_json(proven: ProvenDelivery) -> dict[str, object]:
             }
             for attempt in proven.attempts
         ],
+        "sent_again": [
+            {"at": shapes.moment(each.at), "actor": each.actor, "reason": each.reason} for each in proven.resends
+        ],
         "unsealed": proven.unsealed,
         "head": {"origin": proven.head.origin, "seals": proven.head.size, "root": proven.head.root.hex()},
         "key": proven.key.text,
     }
+
+
+def _sentence(resend: ProvenResend) -> str:
+    because = "" if resend.reason is None else f": {resend.reason}"
+    return f"by {resend.actor} at {moment(resend.at)}{because}"
 
 
 def _show(proven: ProvenDelivery) -> None:
@@ -101,6 +110,7 @@ def _show(proven: ProvenDelivery) -> None:
             ("event time", proven.event_time),
             *(() if proven.message is None else (("message", proven.message),)),
             ("route", proven.route),
+            *(("sent again", _sentence(each)) for each in proven.resends),
             ("sealed until", proven.sealed_at),
             ("not sealed", f"{proven.unsealed or 'no'} outcomes, by what the document says"),
             ("signed head", f"{proven.head.size:,} seals of {proven.head.origin}"),

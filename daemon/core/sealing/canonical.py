@@ -35,10 +35,17 @@ class SealedTable(StrEnum):
     TICK = "tick"
     KEY = "route_key"
     HEADERS = "route_headers"
+    RESEND = "resend"
+    REPLAY = "replay"
+    REPLAY_END = "replay_end"
+    LOSS = "lost_log"
+    TOKEN = "api_token"  # noqa: S105 - the name of a table
+    TOKEN_END = "api_token_end"  # noqa: S105 - likewise
 
 
 # The columns of each table in the order in which they are hashed. `tick` of an event is the tick that read it,
-# `closed_upto` that tick's.
+# `closed_upto` that tick's. A replay is two leaves: what was asked for, and what became of it once it has ended. So is
+# a token: what it is, and when it was revoked.
 COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.EVENT: (
         "seq",
@@ -82,6 +89,36 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.TICK: ("tick", "snap", "at", "route_pos", "closed_upto", "touched"),
     SealedTable.KEY: ("route_id", "key_id", "created_at"),
     SealedTable.HEADERS: ("route_id", "headers_id", "created_at"),
+    SealedTable.RESEND: ("id", "at", "route_id", "seq", "actor", "origin", "reason", "request_id", "causation_id"),
+    SealedTable.REPLAY: (
+        "id",
+        "created_at",
+        "route_id",
+        "tenant",
+        "wanted",
+        "since",
+        "until",
+        "sendable_from",
+        "actor",
+        "origin",
+        "reason",
+        "request_id",
+        "causation_id",
+        "total",
+    ),
+    SealedTable.REPLAY_END: ("id", "created_at", "ended_at", "state", "detail", "scheduled", "withdrawn"),
+    SealedTable.LOSS: (
+        "timeline",
+        "first_tick",
+        "last_tick",
+        "first_pos",
+        "last_pos",
+        "since",
+        "until",
+        "found_by",
+    ),
+    SealedTable.TOKEN: ("id", "created_at", "kind", "tenant", "name", "hash", "created_by", "expires_at"),
+    SealedTable.TOKEN_END: ("id", "revoked_at"),
 }
 
 # The last column of an event that was a message of a source: `source/topic/partition/offset`.

@@ -1,5 +1,5 @@
-"""The proof of one delivery: its event and its outcomes, each as a leaf with a path to a root in a seal, and each seal
-with a path to a root that is signed. To check it takes the public key and nothing else.
+"""The proof of one delivery: its event, its outcomes and its manual retries, each as a leaf with a path to a root in a
+seal, and each seal with a path to a root that is signed. To check it takes the public key and nothing else.
 
     format      FORMAT
     delivery    its id; with tenant, event and route
@@ -90,9 +90,20 @@ class ProvenAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenResend:
+    """A manual retry that was proven: who asked for it when, why if they said so, and when that was sealed."""
+
+    at: datetime
+    actor: str
+    reason: str | None
+    sealed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenDelivery:
     """What a proof proves. `event_time` is the moment at which routes were judged, `message` which message of a source
-    the event was, as `source/topic/partition/offset`, None if it was none.
+    the event was, as `source/topic/partition/offset`, None if it was none. `sealed_at` is when the last of the event
+    and the outcomes was sealed.
     """
 
     delivery: str
@@ -104,6 +115,7 @@ class ProvenDelivery:
     route: str
     sealed_at: datetime
     attempts: tuple[ProvenAttempt, ...]
+    resends: tuple[ProvenResend, ...]
     unsealed: int
     head: TreeHead
     key: PublicSealKey
@@ -128,8 +140,7 @@ def verify(document: object, keys: Sequence[PublicSealKey]) -> ProvenDelivery:
         proof = _checked(document)
         signed, key = _signed(proof, keys)
         seals = _seals(proof, signed.head)
-        event, attempts = _rows(proof, seals)
-        return _delivery(proof, signed.head, key, event, attempts)
+        return _delivery(proof, signed.head, key, _rows(proof, seals))
     except ProofRefused:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -215,7 +226,7 @@ def _seals(proof: DeliveryProof, head: TreeHead) -> dict[int, _Seal]:
     found: dict[int, _Seal] = {}
     for each in proof["seals"]:
         number, fields = each["n"], each["fields"]
-        if fields.get("n") != str(number) or set(fields) != set(sealing.FIELDS):
+        if fields.get("n") != str(number) or set(fields) not in map(set, sealing.FORMS.values()):
             raise ProofRefused(f"seal {number} has other fields than a seal")
         if number in found:
             raise ProofRefused(f"seal {number} is there twice")
@@ -230,15 +241,16 @@ def _seals(proof: DeliveryProof, head: TreeHead) -> dict[int, _Seal]:
 
 def _days(fields: Texts) -> dict[tuple[SealedTable, str], sealing.SealedDay]:
     days = {}
-    for table, name in ((SealedTable.EVENT, "events"), (SealedTable.ATTEMPT, "attempts")):
-        for day in sealing.days_of_text(fields[name] or ""):
+    names = {SealedTable.EVENT: "events", SealedTable.ATTEMPT: "attempts", SealedTable.RESEND: "resends"}
+    for table, name in names.items():
+        for day in sealing.days_of_text(fields.get(name) or ""):
             days[table, day.day.isoformat()] = day
     return days
 
 
-def _rows(proof: DeliveryProof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
-    """The event and the outcomes, each of which is in its seal."""
-    found: dict[SealedTable, list[_Row]] = {SealedTable.EVENT: [], SealedTable.ATTEMPT: []}
+def _rows(proof: DeliveryProof, seals: Mapping[int, _Seal]) -> dict[SealedTable, list[_Row]]:
+    """The event, the outcomes and the manual retries, each of which is in its seal."""
+    found: dict[SealedTable, list[_Row]] = {SealedTable.EVENT: [], SealedTable.ATTEMPT: [], SealedTable.RESEND: []}
     places: set[tuple[object, ...]] = set()
     for each in proof["rows"]:
         entry, seal = each["entry"], seals.get(each["seal"])
@@ -246,7 +258,7 @@ def _rows(proof: DeliveryProof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[
         table = SealedTable(name)
         columns = dict(zip(columns_of(table, len(values)), values, strict=True))
         if seal is None or table not in found:
-            raise ProofRefused(f"a row of {table} is neither an event nor an outcome, or its seal is missing")
+            raise ProofRefused(f"a row of {table} does not belong into a proof, or its seal is missing")
         recorded_at = instant(columns["recorded_at" if table is SealedTable.EVENT else "at"])
         day = seal.days.get((table, recorded_at.date().isoformat()))
         leaf = leaf_hash(entry.encode())
@@ -261,13 +273,15 @@ def _rows(proof: DeliveryProof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[
         raise ProofRefused("a proof has one event")
     if unused := set(seals) - {each["seal"] for each in proof["rows"]}:
         raise ProofRefused(f"no row of it is in seal {min(unused)}")
-    attempts = sorted(found[SealedTable.ATTEMPT], key=lambda row: (row.recorded_at, row.columns["number"]))
-    return found[SealedTable.EVENT][0], attempts
+    found[SealedTable.ATTEMPT].sort(key=lambda row: (row.recorded_at, row.columns["number"]))
+    found[SealedTable.RESEND].sort(key=lambda row: (row.recorded_at, row.columns["id"]))
+    return found
 
 
 def _delivery(
-    proof: DeliveryProof, head: TreeHead, key: PublicSealKey, event: _Row, attempts: Sequence[_Row]
+    proof: DeliveryProof, head: TreeHead, key: PublicSealKey, rows: Mapping[SealedTable, Sequence[_Row]]
 ) -> ProvenDelivery:
+    (event,), attempts, resends = rows[SealedTable.EVENT], rows[SealedTable.ATTEMPT], rows[SealedTable.RESEND]
     columns = event.columns
     moments = [instant(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
     event_time = min(moments)
@@ -282,6 +296,9 @@ def _delivery(
     for attempt in attempts:
         if any(attempt.columns[name] != value for name, value in same.items()):
             raise ProofRefused("an outcome in the proof is of another event or another route")
+    for resend in resends:
+        if any(resend.columns[name] != same[name] for name in ("seq", "route_id")):
+            raise ProofRefused("a manual retry in the proof is of another event or another route")
     return ProvenDelivery(
         delivery=proof["delivery"],
         tenant=proof["tenant"],
@@ -292,6 +309,7 @@ def _delivery(
         route=proof["route"],
         sealed_at=max(row.sealed_at for row in (event, *attempts)),
         attempts=tuple(_attempt(row) for row in attempts),
+        resends=tuple(_resend(row) for row in resends),
         unsealed=proof["unsealed"],
         head=head,
         key=key,
@@ -307,6 +325,16 @@ def _attempt(row: _Row) -> ProvenAttempt:
         started_at=instant(columns["started_at"]),
         status_code=None if status_code is None else int(status_code),
         error=columns["error"],
+        sealed_at=row.sealed_at,
+    )
+
+
+def _resend(row: _Row) -> ProvenResend:
+    reason = row.columns["reason"]
+    return ProvenResend(
+        at=row.recorded_at,
+        actor=str(row.columns["actor"]),
+        reason=None if reason is None else str(reason),
         sealed_at=row.sealed_at,
     )
 

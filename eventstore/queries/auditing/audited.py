@@ -141,7 +141,7 @@ _RETRIES = f"""
 SELECT route_id, seq, tick, event_time, recorded_at, shard, tenant, failures, due_at - {STATEMENT_TIME},
        due_at - {AHEAD}, {AHEAD}, holder, replay,
        EXISTS (SELECT FROM hookledger.replay p WHERE p.id = r.replay AND p.route_id = r.route_id
-                  AND p.sendable_from <= r.event_time AND r.event_time < p.until)
+                  AND p.sendable_from <= r.event_time AND r.event_time < p.until AND p.state <> 'done')
   FROM hookledger.retry r WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
 """
 # Tick and time exclude most packed rows of other pages, without reading their arrays.

@@ -63,7 +63,8 @@ class WrongPacked(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMarks:
     """The marks of one moment. `kept_from` has the texts in `meta`, `oldest_days` the oldest partition of each log,
-    `steady_clock` its rows, which is one.
+    `steady_clock` its rows, which is one. `given_seq` is the last number that was given to an event, `newest_seq` the
+    highest that one has.
     """
 
     now: datetime
@@ -72,6 +73,8 @@ class LogMarks:
     kept_from: dict[str, str]
     oldest_days: dict[str, date]
     steady_clock: list[int]
+    given_seq: int
+    newest_seq: int
     ranges: list[AuditedRange]
     wrong_packed: list[WrongPacked]
 
@@ -133,8 +136,15 @@ _STEADY_CLOCK = "SELECT ahead_microseconds FROM hookledger.steady_clock"
 _RANGES = "SELECT route_id, shard, from_tick, from_seq, pairs FROM hookledger.parked_range"
 
 
+_SEQS = """
+SELECT (SELECT coalesce(max(seq), 0) FROM hookledger.domain_event) AS newest, last_value AS given
+  FROM hookledger.domain_event_seq
+"""
+
+
 async def marks(connection: Snapshot) -> LogMarks:
     """The marks, in the snapshot of the connection."""
+    (seqs,) = await connection.fetch(_SEQS)
     oldest = await connection.fetch(_OLDEST_DAYS)
     kept_from = await connection.fetch("SELECT key, value FROM hookledger.meta WHERE key LIKE '%\\_kept\\_from'")
     return LogMarks(
@@ -144,6 +154,8 @@ async def marks(connection: Snapshot) -> LogMarks:
         kept_from={row["key"]: row["value"] for row in kept_from},
         oldest_days={row["log"]: row["day"] for row in oldest},
         steady_clock=[row["ahead_microseconds"] for row in await connection.fetch(_STEADY_CLOCK)],
+        given_seq=seqs["given"],
+        newest_seq=seqs["newest"],
         ranges=[AuditedRange(*row) for row in await connection.fetch(_RANGES)],
         wrong_packed=[WrongPacked(*row) for row in await connection.fetch(_WRONG_PACKED)],
     )

@@ -39,6 +39,7 @@ class Audited:
 
     database: Database
     sql: asyncpg.Connection
+    _sequence = "SELECT setval('domain_event_seq', (SELECT max(seq) FROM domain_event))"
 
     async def report(self) -> AuditReport:
         return await audit.audit(
@@ -66,6 +67,7 @@ class Audited:
                 f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM saved.{table}"
             )
             await self.sql.execute(f"DROP TABLE saved.{table}")
+        await self.sql.execute(self._sequence)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

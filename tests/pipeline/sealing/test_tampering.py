@@ -7,19 +7,30 @@ retries, over several seals. Each kind of change is made in each column, in the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from daemon.commands import Context
+from daemon.core.routing.route import Route
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from daemon.sealing.sealer import Sealed
+from eventstore.access import tokens
+from eventstore.access.tokens import NewToken
+from eventstore.domain_events import lost_log
 from eventstore.postgres.connect import Database
+from eventstore.progress import manual_retry
+from eventstore.progress.manual_retry import RetryRequest
+from eventstore.progress.replays import Replay
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
 from tests.support.audit.seals import Attacker, anchors_of, audited, seal
-from tests.support.pipeline.process import CONTEXT, pipeline_process
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.postgres.databases import of_database, temporary_database
-from tests.support.receivers.receiver import receiver, status
+from tests.support.receivers.receiver import Receiver, gate, receiver, status
 from tests.support.values.builders import new_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -65,6 +76,31 @@ ROWS = {
         "ticks": "ticks + 1", "ticks_root": "sha256(ticks_root)", "keys": "keys + 1", "keys_root": "sha256(keys_root)", "signatures": "signatures + 1",
         "checkpoints": "checkpoints || 1::bigint", "events_kept_from": "at - interval '1 day'", "attempts_kept_from": "at - interval '1 day'",
         "public_key": "sha256(public_key)", "prev_hash": "sha256(prev_hash)", "hash": "sha256(hash)", "signature": "sha256(signature) || sha256(signature)",
+        "resends": "NULL", "replays": "coalesce(replays, '') || ' '", "replay_ends": "'2026-11-23 1 ' || repeat('0', 64)", "losses": "'x'",
+        "tokens": "coalesce(tokens, '') || ','", "token_ends": "NULL",
+    }),
+    "resend": ("id", {
+        "id": "DEFAULT", "at": "at - interval '1 microsecond'", "route_id": "gen_random_uuid()", "seq": "seq + 1000", "actor": "'mallory'",
+        "origin": "'elsewhere'", "reason": "'because'", "request_id": "gen_random_uuid()::text", "causation_id": "'other'",
+        "txid": "0", "seal": "1",
+    }),
+    "replay": ("created_at", {
+        "id": "gen_random_uuid()", "route_id": "gen_random_uuid()", "tenant": "'other'", "wanted": "CASE wanted WHEN 'all' THEN 'failed' ELSE 'all' END",
+        "since": "since + interval '1 s'", "until": "until - interval '1 s'", "sendable_from": "sendable_from - interval '1 s'",
+        "actor": "'mallory'", "origin": "'elsewhere'", "reason": "'because'", "request_id": "'other'", "causation_id": "'other'",
+        "created_at": "created_at - interval '1 microsecond'", "ended_at": "ended_at + interval '1 s'", "state": "'running'",
+        "detail": "'cancelled by mallory'", "total": "total + 1", "scheduled": "scheduled + 1", "withdrawn": "withdrawn + 1",
+        "txid": "0", "seal": "1", "ended_txid": "NULL", "ended_seal": "1",
+    }),
+    "lost_log": ("last_tick", {
+        "timeline": "timeline + 1", "first_tick": "first_tick - 1", "last_tick": "last_tick + 5", "first_pos": "first_pos + 1",
+        "last_pos": "last_pos + 1", "since": "now()", "until": "until - interval '1 s'", "found_by": "'other'", "txid": "0", "seal": "1",
+    }),
+    "api_token": ("id", {
+        "id": "id || 'x'", "kind": "CASE kind WHEN 'admin' THEN 'producer' ELSE 'admin' END", "tenant": "'other'", "name": "'mallory'",
+        "hash": "sha256(hash)", "created_at": "created_at - interval '1 s'", "created_by": "'mallory'",
+        "expires_at": "coalesce(expires_at, now()) + interval '1 day'", "revoked_at": "CASE WHEN revoked_at IS NULL THEN now() END",
+        "txid": "0", "seal": "1", "revoked_txid": "CASE WHEN revoked_txid IS NULL THEN 1 END", "revoked_seal": "1",
     }),
 }  # fmt: skip
 PLACES = {"the oldest": "count(*) * 0", "a middle": "count(*) / 2", "the newest": "count(*) - 1"}
@@ -97,7 +133,7 @@ def _copied(table: str, place: str, **changed: str) -> str:
     names = [*columns, *({"route_key": ["sealed"], "route_headers": ["sealed"]}.get(table, []))]
     values = [changed.get(name, name) for name in names]
     return (
-        f"INSERT INTO hookledger.{table} ({', '.join(names)}) SELECT {', '.join(values)} "
+        f"INSERT INTO hookledger.{table} ({', '.join(names)}) OVERRIDING SYSTEM VALUE SELECT {', '.join(values)} "
         f"FROM hookledger.{table} WHERE {_row(table, key, place)}"
     )
 
@@ -119,6 +155,41 @@ OTHERS = {
     },
     **{f"an outcome inserted beside {place}": _copied("attempt", place, number="number + 1") for place in PLACES},
     **{f"an outcome doubled beside {place}": _copied("attempt", place) for place in PLACES},
+    **{
+        f"a manual retry inserted beside {place}": _copied("resend", place, id="id + 1000", request_id="NULL")
+        for place in PLACES
+    },
+    **{
+        f"a replay inserted beside {place}": _copied("replay", place, id="gen_random_uuid()", request_id="NULL")
+        for place in PLACES
+    },
+    "a loss inserted": _copied("lost_log", "the oldest", last_tick="last_tick + 7"),
+    **{
+        f"{column}s of manual retries swapped": _swapped("resend", column, "id")
+        for column in ("actor", "reason", "seq", "at")
+    },
+    **{
+        f"{column}s of replays swapped": _swapped("replay", column, "created_at")
+        for column in ("actor", "reason", "wanted", "total", "state", "detail", "scheduled", "ended_at")
+    },
+    **{
+        f"{column}s of tokens swapped": _swapped("api_token", column, "id")
+        for column in ("kind", "name", "created_at", "revoked_at")
+    },
+    "a token inserted": _copied("api_token", "the oldest", id="'d4'"),
+    "a token that is valid again": "UPDATE hookledger.api_token SET revoked_at = NULL, revoked_txid = NULL WHERE id = 'b2'",
+    "a token revoked earlier": "UPDATE hookledger.api_token SET revoked_at = revoked_at - interval '1 s' WHERE id = 'b2'",
+    "a token from before Christ": "UPDATE hookledger.api_token SET expires_at = '0044-03-15 BC'",
+    "all manual retries deleted": "DELETE FROM hookledger.resend",
+    "all replays deleted": "DELETE FROM hookledger.replay",
+    "a manual retry at no time": f"UPDATE hookledger.resend SET at = 'infinity' WHERE {_row('resend', 'id', 'a middle')}",
+    "a manual retry from before Christ": f"UPDATE hookledger.resend SET at = '0044-03-15 BC' WHERE {_row('resend', 'id', 'a middle')}",
+    "a replay until before Christ": f"UPDATE hookledger.replay SET until = '0044-03-15 BC' WHERE {_row('replay', 'created_at', 'a middle')}",
+    "a loss from before Christ": "UPDATE hookledger.lost_log SET since = '0044-03-15 BC'",
+    "all manual retries said to be of before seals covered them": (
+        "WITH gone AS (DELETE FROM hookledger.resend) UPDATE hookledger.seal SET resends = NULL, replays = NULL, replay_ends = NULL, "
+        "losses = NULL, tokens = NULL, token_ends = NULL"
+    ),
     "a tick of no number": _copied("tick", "the oldest", tick="0").replace("snap, ", "snap, ", 1),
     "a key inserted": _copied("route_key", "the oldest", key_id="'key_other'"),
     "headers inserted": _copied("route_headers", "the oldest", headers_id="'hdr_other'"),
@@ -185,6 +256,8 @@ NOT_SEALED = {
     ("tick", "snap_xmax"),
     ("route_key", "sealed"),
     ("route_headers", "sealed"),
+    ("replay", "shard"),
+    ("api_token", "last_used_at"),
 }
 
 
@@ -214,6 +287,34 @@ async def take_messages(database: Database, count: int) -> None:
     assert await positions.take(database, batch) is not None
 
 
+LONG_AGO, NEVER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+async def _send_again(it: PipelineProcess, there: Receiver, route: Route) -> None:
+    """Has deliveries sent again by hand and by replays, of which one is done and one cancelled."""
+    rows = await it.rows("SELECT seq FROM hookledger.attempt WHERE route_id = $1 ORDER BY seq", route.id)
+    seqs = [row["seq"] for row in rows]
+    for number, actor in enumerate(("anna", "ben", "anna")):
+        request = RetryRequest(actor=actor, origin="api", reason=f"for {number}", request_id=f"retry-{number}")
+        await manual_retry.retry(it.database, route_id=route.id, seq=seqs[number], request=request)
+    await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt WHERE number = 2 AND route_id = $1", route.id)
+    done = await _replay(it, route, "anna", ReplayStatus.ALL, seqs[1:])
+    await it.until_row("SELECT state = 'done' FROM hookledger.replay WHERE id = $1", done.id)
+    opened = gate(there, "/orders")
+    running = await _replay(it, route, "ben", ReplayStatus.FAILED, seqs)
+    cancelled = await replays.cancel(it.database, running, Context(actor="ben", origin="api"))
+    assert cancelled.state == "cancelled"
+    opened.set()
+    await it.until_row("SELECT count(*) = 0 FROM hookledger.retry WHERE route_id = $1", route.id)
+
+
+async def _replay(it: PipelineProcess, route: Route, actor: str, status: ReplayStatus, seqs: list[int]) -> Replay:
+    context = Context(actor=actor, origin="dashboard", reason=f"as {actor} says", request_id=f"replay-{actor}")
+    return await replays.begin(
+        it.database, route, ReplayPeriod(since=LONG_AGO, until=NEVER), status, context, chosen=seqs
+    )
+
+
 async def _history(url: str) -> list[Sealed]:
     seals = []
     async with receiver() as there, pipeline_process(url) as it:
@@ -226,6 +327,18 @@ async def _history(url: str) -> list[Sealed]:
         seals.append(await seal(it.database))
         broken = await it.route(there.url + "/broken", "order.create")
         await it.edit(orders, name="Orders")
+        await _send_again(it, there, orders)
+        for id, kind in (("a1", "admin"), ("b2", "producer"), ("c3", "tenant")):
+            tenant = "acme" if kind == "tenant" else None
+            new = NewToken(
+                id=id, kind=kind, tenant=tenant, name=f"of {id}", hash=b"h" * 32, created_by="cli", expires_at=None
+            )
+            await tokens.add(it.database, new)
+        await tokens.revoke(it.database, "b2")
+        for last in (20, 21):
+            await lost_log.record(
+                it.database, timeline=2, ticks=(18, last), positions=(5, 4), found_by=f"daemon {last}"
+            )
         await take_messages(it.database, 3)
         await it.publish("order.create", count=2, context=b'{"by": "me"}')
         await it.until_row("SELECT count(*) >= 10 FROM hookledger.attempt WHERE route_id = $1", broken.id)

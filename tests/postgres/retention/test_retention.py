@@ -568,21 +568,34 @@ async def test_a_manual_retry_is_noted_for_as_long_as_the_outcomes_of_its_day(
     assert [row["at"] for row in await sql.fetch("SELECT at FROM hookledger.resend")] == [midnight]
 
 
-async def test_a_replay_is_kept_as_long_as_an_outcome_of_it_may_be(database: Database, sql: asyncpg.Connection) -> None:
+@pytest.mark.parametrize(
+    ("began", "left"),
+    [
+        ({"gone": 44, "late": 43, "long ago": 42, "running": 41}, {"late", "long ago", "running"}),
+        ({"gone": 43, "long ago": 42, "late": 41, "running": 41}, {"late", "running"}),
+        ({"long ago": 42, "running": 42}, {"long ago", "running"}),  # a day goes at once, as its seal says
+        ({"gone": 43, "late": 40}, {"late"}),
+        ({"running": 43, "late": 40}, {"late", "running"}),
+    ],
+)
+async def test_a_replay_is_kept_as_long_as_an_outcome_of_it_or_of_one_of_its_day_may_be(
+    database: Database, sql: asyncpg.Connection, began: dict[str, int], left: set[str]
+) -> None:
     await ensure(sql, 40, 30)
     # Outcomes are dropped up to the end of the day 40 days ago, and one may have come after the end of its replay.
-    ends = {"long ago": days_ago(41), "late": days_ago(40), "running": None}
-    for actor, ended_at in ends.items():
+    ends = {"gone": days_ago(42), "long ago": days_ago(41), "late": days_ago(40), "running": None}
+    for actor, days in began.items():
+        ended_at = ends[actor]
         await sql.execute(
             """
             INSERT INTO hookledger.replay (id, route_id, tenant, wanted, since, until, sendable_from, actor, origin,
-                   created_at, ended_at, state, total)
-            VALUES (gen_random_uuid(), $1, 'acme', 'all', $2, $2, $2, $3, 'o', $2, $4, $5, 1)
+                   created_at, ended_at, ended_txid, state, total)
+            VALUES (gen_random_uuid(), $1, 'acme', 'all', $2, $2, $2, $3, 'o', $2, $4, $6, $5, 1)
             """,
-            ROUTE, days_ago(40), actor, ended_at, "running" if ended_at is None else "done",
+            ROUTE, days_ago(days), actor, ended_at, "running" if ended_at is None else "done", ended_at and 1,
         )  # fmt: skip
     await swept(database)
-    assert {row["actor"] for row in await sql.fetch("SELECT actor FROM hookledger.replay")} == {"late", "running"}
+    assert {row["actor"] for row in await sql.fetch("SELECT actor FROM hookledger.replay")} == left
 
 
 async def noted(sql: asyncpg.Connection, **times: timedelta) -> None:

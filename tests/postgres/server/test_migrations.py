@@ -18,6 +18,8 @@ from daemon.core.routing.route import RouteConfig, config_to_body
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
+from eventstore.seals import stored
+from tests.support.audit.seals import audited, seal
 from tests.support.pipeline.process import pipeline_process
 from tests.support.postgres.queries import until_waiting
 from tests.support.postgres.schema_lines import describe
@@ -33,6 +35,7 @@ DIGESTS = {
     "4_proven.sql": "f012ff88a3e83fd8ef069904d1584911234783d6a0ca40b7a7a5b701243fcfad",
     "5_sources.sql": "4c5533db71506324d15212de1307cbfe2602da8e05465362a2aa4b3790517ede",
     "6_clear.sql": "0e278adfaaba3b14e631b1685a6a3cc40b7513bb55891ce55d811fedfeeea9ac",
+    "7_requested.sql": "9d967f2f6afad53c29b0ee72d123432750195e0130c2371c7b06c303d2a09409",
 }
 
 CREATED = {
@@ -92,6 +95,39 @@ async def test_events_and_waiting_deliveries_of_an_older_store_are_sent(
     async with pipeline_process(empty_database_url) as it:
         await it.until_accounted()
         assert set(await it.outcomes()) == {"e2", "e3"}
+
+
+OF_VERSION_6 = """
+SET search_path = hookledger;
+INSERT INTO resend (route_id, seq, actor, origin) VALUES (gen_random_uuid(), 1, 'anna', 'api'), (gen_random_uuid(), 2, 'ben', 'api');
+INSERT INTO replay (id, route_id, tenant, wanted, since, until, sendable_from, actor, origin, state, ended_at, total)
+SELECT gen_random_uuid(), gen_random_uuid(), 'acme', 'all', now(), now(), now(), 'anna', 'api', state,
+       CASE state WHEN 'running' THEN NULL ELSE now() END, 1
+  FROM unnest(ARRAY['running', 'done', 'cancelled']) state;
+INSERT INTO lost_log (timeline, first_tick, last_tick, first_pos, last_pos, found_by) VALUES (2, 1, 3, 1, 0, 'daemon');
+INSERT INTO api_token (id, kind, name, hash, created_by, revoked_at)
+VALUES ('a', 'admin', '', sha256(''), 'cli', NULL), ('b', 'admin', '', sha256(''), 'cli', now())
+"""
+
+
+async def test_the_first_seal_covers_the_requests_of_a_store_of_version_6(
+    empty_database_url: str, database: Database
+) -> None:
+    sql = await asyncpg.connect(empty_database_url)
+    await sql.execute((OLDER_SCHEMAS / "6.sql").read_text())
+    await sql.execute(OF_VERSION_6)
+    await schema.migrate(database)
+    assert not (await seal(database)).is_current
+    row = await stored.newest(database)
+    assert row is not None
+    texts = (row.resends, row.replays, row.replay_ends, row.losses, row.tokens, row.token_ends)
+    assert [int((text or "").split()[1]) for text in texts] == [2, 3, 2, 1, 2, 1]
+    assert (await seal(database)).is_current
+    assert (await audited(database)).findings == []
+    for change in ("resend SET actor = 'carl'", "replay SET scheduled = 7", "api_token SET name = 'carl'"):
+        await sql.execute(f"SET session_replication_role = replica; UPDATE hookledger.{change}")
+    assert [str(each.part) for each in (await audited(database)).findings] == ["resend", "replay", "api_token"]
+    await sql.close()
 
 
 async def test_a_store_is_not_migrated_beside_daemons_of_the_older_version(

@@ -31,6 +31,21 @@ CHANGES = {
         "it does not belong"),
     "a trigger that is off": (
         "ALTER TABLE seal DISABLE TRIGGER seal_append_only", "trigger seal.seal_append_only", "it is .*, not enabled"),
+    **{f"a trigger that is off on {which} day": (
+        ("DO $$ BEGIN EXECUTE (SELECT format('ALTER TABLE %s DISABLE TRIGGER domain_event_append_only', inhrelid::regclass) "
+        f"FROM pg_inherits WHERE inhparent = 'domain_event'::regclass ORDER BY inhrelid {order} LIMIT 1); END $$"),
+        "trigger domain_event_DAY.domain_event_append_only", "it is .*, not enabled")
+       for which, order in (("the first", "ASC"), ("the last", "DESC"))},
+    "ids that may be there twice on one day": (
+        ("DO $$ BEGIN EXECUTE (SELECT format('DROP INDEX %s_id_key', inhrelid::regclass) FROM pg_inherits "
+        "WHERE inhparent = 'domain_event'::regclass ORDER BY inhrelid LIMIT 1); END $$"),
+        "index domain_event_DAY.id_key", "it is unique, not on each day"),
+    "ids that are checked in part": (
+        ("DO $$ BEGIN EXECUTE (SELECT format('DROP INDEX %1$s_id_key; CREATE UNIQUE INDEX %2$I ON %1$s (id, tenant) WHERE seq < 0', "
+        "inhrelid::regclass, c.relname || '_id_key') FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
+        "WHERE inhparent = 'domain_event'::regclass ORDER BY inhrelid LIMIT 1); END $$"),
+        "index domain_event_DAY.id_key", "it is unique, not on each day"),
+    "two replays of a route at a time": ("DROP INDEX replay_running_key", "index replay.replay_running_key", "it is missing"),
     "a trigger that is gone": ("DROP TRIGGER attempt_tally ON attempt", "trigger attempt.attempt_tally", "it is missing"),
     "the text of a function": (
         "CREATE OR REPLACE FUNCTION log_time() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RETURN now(); END $$",

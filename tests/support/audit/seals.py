@@ -20,7 +20,7 @@ PUBLIC_KEYS = [key.public for key in VAULT.seal_keys]
 # Whatever an audit of seals looks at.
 SEALED_TABLES = (
     "route_event", "route_event_signature", "route_key", "route_headers", "domain_event", "attempt", "tick", "checkpoint",
-    "meta", "seal",
+    "meta", "seal", "resend", "replay", "lost_log", "api_token",
 )  # fmt: skip
 
 
@@ -59,7 +59,10 @@ class Attacker:
         """Keeps copies of the tables, to undo all tampering by them."""
         await self._sql.execute(
             "SET session_replication_role = replica; CREATE SCHEMA kept; "
-            "ALTER TABLE hookledger.route_event DROP CONSTRAINT route_event_version_check"
+            "ALTER TABLE hookledger.route_event DROP CONSTRAINT route_event_version_check; "
+            "ALTER TABLE hookledger.replay DROP CONSTRAINT replay_state_check, DROP CONSTRAINT replay_ended_check; "
+            "ALTER TABLE hookledger.api_token DROP CONSTRAINT api_token_revoked_check, "
+            "DROP CONSTRAINT api_token_tenant_check; ALTER TABLE hookledger.seal DROP CONSTRAINT seal_form_check"
         )
         owner = await self._sql.fetchval("SELECT current_user")
         for table in SEALED_TABLES:
@@ -83,5 +86,6 @@ class Attacker:
             async with self._sql.transaction():
                 await self._sql.execute(
                     f"DELETE FROM hookledger.{table}; "
-                    f"INSERT INTO hookledger.{table} ({columns}) SELECT {columns} FROM kept.{table}"
+                    f"INSERT INTO hookledger.{table} ({columns}) OVERRIDING SYSTEM VALUE "
+                    f"SELECT {columns} FROM kept.{table}"
                 )

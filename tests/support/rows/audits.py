@@ -8,7 +8,10 @@ from uuid import uuid4
 import orjson
 
 from daemon.core.delivery.answer import delivery_id, delivery_key
+from daemon.web.service.auditing import audit_signatures
 from eventstore.domain_events import ticks
+from eventstore.progress import audit_jobs
+from tests.support.audit.seals import VAULT
 from tests.support.web.application import App
 
 # As the pipeline leaves a delivery: the outcome, and the checkpoints behind its tick.
@@ -25,6 +28,7 @@ SELECT hookledger.shard_of(e.tenant), e.seq, t.tick, k.route_id, least(e.recorde
 _READ = "UPDATE hookledger.checkpoint SET tick = (SELECT max(tick) FROM hookledger.tick)"
 _TAMPER = "UPDATE hookledger.attempt SET status_code = 500"
 
+_SIGN = "UPDATE hookledger.audit_job SET signature = $2 WHERE id = $1"
 _INSERT = "INSERT INTO hookledger.audit_job (id, actor, {}) VALUES ($1, 'admin', {})"
 
 
@@ -60,4 +64,8 @@ async def audit_row(app: App, *, findings: list[dict[str, object]] | None = None
         values |= {"found": values.get("found", len(findings)), "findings": orjson.dumps(findings).decode()}
     job, places = uuid4(), ", ".join(f"${number}" for number in range(2, len(values) + 2))
     await app.rows(_INSERT.format(", ".join(values), places), job, *values.values())
+    row = await audit_jobs.find(app.database, job)
+    assert row is not None
+    if row.state != "running":
+        await app.rows(_SIGN, job, audit_signatures.signature(row, VAULT.seal_keys[0]))
     return str(job)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from daemon.core.sealing import canonical, seal
 from daemon.core.sealing.canonical import COLUMNS, SealedTable, encode, leaf, leaves, row_entry, text_of
 from daemon.core.sealing.seal import SealContent, SealedDay
+from daemon.sealing.rows import content_of, row_of
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 1, tzinfo=UTC)
 CONTENT = SealContent(
@@ -115,6 +118,49 @@ def test_a_seal_is_hashed_on_top_of_the_one_before() -> None:
         "1795420800000001", "05" * 32,
     ]  # fmt: skip
     assert CONTENT.hash(b"before") == hashlib.sha256(b"before" + encode(fields)).digest()
+
+
+def test_a_seal_of_form_2_says_who_had_deliveries_sent_again_behind_what_one_of_form_1_says() -> None:
+    later = replace(CONTENT, **NOTHING | {"resends": CONTENT.events, "losses": CONTENT.events[1:]})
+    of_later = [f"2026-11-22 5 {'01' * 32},2026-11-23 1 {'02' * 32}", "", "", f"2026-11-23 1 {'02' * 32}", "", ""]
+    fields = ["seal", *CONTENT.texts().values(), *of_later]
+    assert (CONTENT.form, later.form) == (1, 2)
+    assert later.hash(b"before") == hashlib.sha256(b"before" + encode(fields)).digest()
+    assert len(COLUMNS[SealedTable.RESEND]) + len(COLUMNS[SealedTable.REPLAY]) == 9 + 14
+
+
+NOTHING: dict[str, Any] = dict.fromkeys(("resends", "replays", "replay_ends", "losses", "tokens", "token_ends"), ())
+DAYS = st.none() | st.lists(
+    st.builds(SealedDay, day=st.dates(), rows=st.integers(0, 2**63 - 1), root=st.binary(min_size=32, max_size=32))
+).map(tuple)
+
+
+@given(st.tuples(*[DAYS] * 6), st.tuples(*[DAYS] * 6))
+def test_seals_of_any_form_that_say_different_things_have_different_hashes(
+    some: tuple[seal.SealedDays, ...], others: tuple[seal.SealedDays, ...]
+) -> None:
+    hashes = []
+    for each in (some, others):
+        named: dict[str, Any] = dict(zip(NOTHING, each, strict=True))
+        hashes.append(replace(CONTENT, **named).hash(b""))
+    assert (hashes[0] == hashes[1]) == (some == others)
+
+
+@given(DAYS)
+def test_the_days_of_a_table_are_read_back_from_a_row(days: seal.SealedDays) -> None:
+    content = replace(CONTENT, **NOTHING | {"resends": days})
+    assert content_of(row_of(content, prev_hash=b"", signature=b"")) == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", " ", "2026-11-22 5", f"2026-11-22 5 {'01' * 32},", f"2026-11-22 05 {'01' * 32}", f"20261122 5 {'01' * 32}", f"2026-11-22 5 {'AB' * 32}"],
+)  # fmt: skip
+def test_a_text_that_we_do_not_write_makes_another_seal(text: str) -> None:
+    content = replace(CONTENT, **NOTHING | {"resends": CONTENT.events})
+    row = row_of(content, prev_hash=b"", signature=b"")
+    assert content_of(replace(row, resends=text)).hash(b"") != row.hash
+    assert content_of(row).hash(b"") == row.hash
 
 
 def test_the_days_of_a_seal_can_be_read_back() -> None:

@@ -43,13 +43,26 @@ def _attempt(seq: int, number: int) -> tuple[Any, ...]:
     )
 
 
+def _resend(id: int, seq: int) -> tuple[Any, ...]:
+    return (id, NOON.replace(minute=id), str(ROUTE), seq, "anna", "api", "they asked for it", None, None)
+
+
+RESENDS = [_resend(number, seq) for number, seq in enumerate((3, 1, 1, 2), 1)]
+
+
 def _seal(number: int, events: list[bytes], attempts: list[bytes]) -> SealContent:
+    """The first one is of form 1, made by an older version, the others are of form 2."""
+    names = ("resends", "replays", "replay_ends", "losses", "tokens", "token_ends")
+    later: dict[str, tuple[SealedDay, ...]] = {} if number == 1 else dict.fromkeys(names, ())
+    if later:
+        resends = [leaf(SealedTable.RESEND, row) for row in RESENDS]
+        later["resends"] = (SealedDay(day=DAY, rows=len(resends), root=tree.root_of(resends)),)
     return SealContent(
         n=number, at=NOON, origin=ORIGIN, snap="1:9:", tick=1, tick_snap="1:5:", route_pos=1, route_hash=b"r" * 32,
         events=(SealedDay(day=DAY, rows=len(events), root=tree.root_of(events)),),
         attempts=(SealedDay(day=DAY, rows=len(attempts), root=tree.root_of(attempts)),),
         ticks=1, ticks_root=b"t" * 32, keys=0, keys_root=tree.EMPTY_ROOT, signatures=1, checkpoints=(1,) * 16,
-        events_kept_from=None, attempts_kept_from=None, public_key=KEY.public,
+        events_kept_from=None, attempts_kept_from=None, public_key=KEY.public, **later,
     )  # fmt: skip
 
 
@@ -65,7 +78,9 @@ def _document() -> dict[str, Any]:
         hashes.append(prev := content.hash(prev))
     leaves = [leaf_hash(each) for each in hashes]
     head = TreeHead(origin=ORIGIN, size=3, root=tree.root_of(leaves))
+    resends = [leaf(SealedTable.RESEND, row) for row in RESENDS]
     rows = [
+        (SealedTable.RESEND, 2, RESENDS, resends),
         (SealedTable.EVENT, 1, event_rows, events),
         *[(SealedTable.ATTEMPT, n, attempt_rows, attempts) for n in (2, 3)],
     ]
@@ -92,7 +107,7 @@ def _document() -> dict[str, Any]:
                 "index": index,
                 "path": [each.hex() for each in inclusion_path(hashed, index)],
             }
-            for (table, _, all_rows, hashed), seal, index in zip((rows[0], rows[1], rows[1]), (1, 2, 2), (1, 2, 3), strict=True)
+            for (table, _, all_rows, hashed), seal, index in zip((rows[1], rows[2], rows[2], rows[0], rows[0]), (1, 2, 2, 2, 2), (1, 2, 3, 1, 2), strict=True)
         ],
         "unsealed": 0,
     }  # fmt: skip
@@ -105,6 +120,24 @@ def verified(document: object) -> proof.ProvenDelivery:
 def test_the_proof_as_it_was_made_holds() -> None:
     proven = verified(_document())
     assert (proven.delivery, [each.outcome for each in proven.attempts]) == (DELIVERY, ["retrying", "delivered"])
+    assert [(each.at.minute, each.actor, each.reason) for each in proven.resends] == [
+        (2, "anna", "they asked for it"),
+        (3, "anna", "they asked for it"),
+    ]
+
+
+def _with_resend(index: int) -> dict[str, Any]:
+    """The document with another manual retry that is in the seal as well."""
+    document, resends = _document(), [leaf(SealedTable.RESEND, row) for row in RESENDS]
+    path = [each.hex() for each in inclusion_path(resends, index)]
+    row = {"entry": row_entry(SealedTable.RESEND, RESENDS[index]).decode(), "seal": 2, "index": index, "path": path}
+    return document | {"rows": [*document["rows"], row]}
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_a_manual_retry_of_another_delivery_is_refused(index: int) -> None:
+    with pytest.raises(ProofRefused, match="a manual retry in the proof is of another event or another route"):
+        verified(_with_resend(index))
 
 
 def _changed(path: str, change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -169,6 +202,12 @@ DOCUMENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no event": lambda it: it | {"rows": it["rows"][1:]},
     "a seal twice": lambda it: it | {"seals": [*it["seals"], it["seals"][1]]},
     "a seal that no row is in": lambda it: it | {"rows": it["rows"][:1]},
+    "a seal of form 2 as one of form 1": lambda it: it | {"seals": [it["seals"][0], it["seals"][1] | {
+        "fields": {name: text for name, text in it["seals"][1]["fields"].items() if name in it["seals"][0]["fields"]}}]},
+    "a seal of form 1 as one of form 2": lambda it: it | {"seals": [it["seals"][0] | {
+        "fields": {name: it["seals"][0]["fields"].get(name, "") for name in it["seals"][1]["fields"]}}, it["seals"][1]]},
+    "a seal of no form": lambda it: it | {"seals": [it["seals"][0], it["seals"][1] | {
+        "fields": {name: text for name, text in it["seals"][1]["fields"].items() if name != "losses"}}]},
     "no seals": lambda it: it | {"seals": []},
     "a seal of the size": lambda it: it | {"seals": [it["seals"][0] | {"n": 4}, it["seals"][1]]},
     "rows as an object": lambda it: it | {"rows": dict(enumerate(it["rows"]))},

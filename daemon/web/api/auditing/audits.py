@@ -47,7 +47,8 @@ class AuditJobShape(AuditPeriodShape):
     """An audit and its progress. `events` were judged so far, the last of which was recorded at `reached`.
 
     `found` is how many findings there are, and `findings` has at most 100 of them, once the audit is done. `gaps` says
-    why it proves less than was asked for, `detail` why it failed. A caller bound to a tenant is shown the findings
+    why it proves less than was asked for, `detail` why it failed: also if what stands there is not as a daemon of ours
+    has signed it. A caller bound to a tenant is shown the findings
     that name it; `found` also counts those about the installation.
     """
 

@@ -13,6 +13,7 @@ from daemon.commands import Invalid, NotFound
 from daemon.core.events.event import FieldProblem
 from daemon.core.sealing.head import PublicSealKey, log_name
 from daemon.core.sealing.proof import DeliveryProof
+from daemon.core.sealing.seal import SealedDays
 from daemon.sealing import proofs
 from daemon.sealing.rows import content_of
 from daemon.web.access.queries import query_database
@@ -41,8 +42,9 @@ Head = Annotated[
 
 
 class SealShape(TypedDict):
-    """A seal. `events` and `attempts` are how many rows it covers that the seal before did not, `hash` continues the
-    chain.
+    """A seal. `events`, `attempts`, manual `retries`, `replays` that began or ended, `tokens` that were made or
+    revoked, and `losses` of a promoted standby are how many it covers that the seal before did not, `hash` continues
+    the chain. The last four are null in a seal of an older version, which does not cover them.
     """
 
     n: SealNumber
@@ -51,6 +53,10 @@ class SealShape(TypedDict):
     route_pos: Count
     events: Count
     attempts: Count
+    retries: Count | None
+    replays: Count | None
+    tokens: Count | None
+    losses: Count | None
     hash: Hash
 
 
@@ -169,8 +175,8 @@ async def key(request: web.Request) -> web.Response:
 
 @endpoint(Access.READ, EVENT_HINT, answers={200: DeliveryProof}, refuses=(404, 409, 429))
 async def proof(request: web.Request) -> web.Response:
-    """The proof of a delivery: its event and its outcomes, each with its path to a signed head. Check it offline with
-    `hookledger verify`. 409 if its event is not sealed yet.
+    """The proof of a delivery: its event, its outcomes and who had it sent again by hand, each with its path to a
+    signed head. Check it offline with `hookledger verify`. 409 if its event is not sealed yet.
     """
     return shapes.answer(await proof_of(request))
 
@@ -190,6 +196,7 @@ def _number(text: str) -> int | None:
 
 
 def _of_row(row: SealRow) -> SealShape:
+    content = content_of(row)
     return {
         "n": row.n,
         "at": moment(row.at),
@@ -197,5 +204,13 @@ def _of_row(row: SealRow) -> SealShape:
         "route_pos": row.route_pos,
         "events": sum(row.event_rows),
         "attempts": sum(row.attempt_rows),
+        "retries": _rows_of(content.resends),
+        "replays": _rows_of(content.replays, content.replay_ends),
+        "tokens": _rows_of(content.tokens, content.token_ends),
+        "losses": _rows_of(content.losses),
         "hash": row.hash.hex(),
     }
+
+
+def _rows_of(*parts: SealedDays) -> int | None:
+    return None if None in parts else sum(day.rows for days in parts for day in days or ())

@@ -12,7 +12,6 @@ from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.core.routing.index import RouteIndex
 from daemon.web.access.auth import CALLER
-from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id
 from daemon.web.dashboard.html import periods
@@ -131,7 +130,7 @@ async def _page(
 ) -> web.Response:
     after = paging.decoded(request.query.get("after", ""))
     try:
-        found = await audit_requests.newest(query_database(request), PAGE_SIZE + 1, after=after)
+        found = await audit_requests.newest(request, PAGE_SIZE + 1, after=after)
     except Invalid:
         return redirect(request, "operator", "audits")
     return render(

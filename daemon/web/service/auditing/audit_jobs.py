@@ -26,11 +26,12 @@ from daemon.sealing.auditing import audit_seals
 from daemon.store import keep_of, opened
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES, Services
+from daemon.web.service.auditing import audit_signatures
 from daemon.web.service.auditing.audit_findings import listed
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.progress import audit_jobs
-from eventstore.progress.audit_jobs import AuditEnd, AuditJob, AuditProgress, NewAuditJob
+from eventstore.progress.audit_jobs import AuditEnd, AuditJob, AuditJobSummary, AuditProgress, NewAuditJob
 
 # The one that runs, and those that wait for it.
 MAX_JOBS = 2
@@ -96,7 +97,7 @@ class AuditJobs:
         except asyncio.CancelledError:
             ended = AuditEnd(state="failed", detail="the daemon that ran it was stopped: ask for it again")
             with suppress(StoreError):
-                await audit_jobs.end(self._database, job.id, running.progress, ended)
+                await audit_jobs.end(self._database, job.id, running.progress, ended, sign=self._sign)
             raise
         finally:
             beating.cancel()
@@ -111,11 +112,14 @@ class AuditJobs:
         """Stores how an audit ended, as soon as the database takes it."""
         while True:
             try:
-                await audit_jobs.end(self._database, running.job.id, running.progress, ended)
+                await audit_jobs.end(self._database, running.job.id, running.progress, ended, sign=self._sign)
             except StoreUnavailable:
                 await asyncio.sleep(BEAT_SECONDS)
             else:
                 return
+
+    def _sign(self, job: AuditJobSummary) -> bytes:
+        return audit_signatures.signature(job, self._services.keychain.seal_keys[0])
 
 
 class _RunningAudit:

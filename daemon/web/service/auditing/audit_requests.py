@@ -18,14 +18,18 @@ from daemon.web.access.auth import CALLER, Caller
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.problems import Problem
+from daemon.web.service.auditing import audit_signatures
 from daemon.web.service.auditing.audit_findings import AuditFindingShape
 from daemon.web.service.auditing.audit_jobs import JOBS
-from eventstore.postgres.connect import Database
 from eventstore.progress import audit_jobs
 from eventstore.progress.audit_jobs import AuditJob, AuditJobSummary, NewAuditJob
 
 _LOST = "the daemon that ran it ended: ask for it again"
 _NONE = "there is no such audit"
+_FORGED = (
+    "this result is not signed by a key of ours: somebody with the database wrote or changed it, or an older version "
+    "wrote it: ask for the audit again"
+)
 
 
 class AuditState(StrEnum):
@@ -38,23 +42,28 @@ class AuditState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenAudit:
-    """An audit, and what its caller may see of it. `gaps` say why it proves less than was asked for."""
+    """An audit, and what its caller may see of it. `gaps` say why it proves less than was asked for. It `is_forged` if
+    it has ended, and what stands there is not signed by us.
+    """
 
     job: AuditJobSummary
+    is_forged: bool
     findings: Sequence[AuditFindingShape] = ()
 
     @property
     def state(self) -> AuditState:
-        return AuditState.FAILED if self.job.is_lost else AuditState(self.job.state)
+        return AuditState.FAILED if self.job.is_lost or self.is_forged else AuditState(self.job.state)
 
     @property
     def detail(self) -> str | None:
         """Why it failed."""
+        if self.is_forged:
+            return _FORGED
         return _LOST if self.job.is_lost else self.job.detail
 
     @property
     def gaps(self) -> list[str]:
-        found: list[str] = orjson.loads(self.job.gaps)
+        found: list[str] = [] if self.is_forged else orjson.loads(self.job.gaps)
         return found
 
 
@@ -91,7 +100,7 @@ async def begin(
     job = await request.app[JOBS].begin(new, is_bound=caller.tenant is not None)
     if (job.tenant, job.since, job.until) != (new.tenant, new.since, new.until):
         raise KeyReused
-    return _seen(job, caller)
+    return _seen(request, job)
 
 
 async def find(request: web.Request, text: str) -> SeenAudit:
@@ -104,15 +113,16 @@ async def find(request: web.Request, text: str) -> SeenAudit:
     job = await audit_jobs.find(query_database(request), job_id)
     if job is None or caller.tenant not in (None, job.tenant):
         raise NotFound(_NONE)
-    return _seen(job, caller)
+    return _seen(request, job)
 
 
-async def newest(database: Database, count: int, *, after: str | None) -> list[SeenAudit]:
+async def newest(request: web.Request, count: int, *, after: str | None) -> list[SeenAudit]:
     """At most `count` audits of all tenants without their findings, newest first, after the one with the key `after`.
     Raises Invalid for what is no key.
     """
-    found = await audit_jobs.newest(database, count, before=None if after is None else _position(after))
-    return [SeenAudit(job=job) for job in found]
+    before = None if after is None else _position(after)
+    found = await audit_jobs.newest(query_database(request), count, before=before)
+    return [SeenAudit(job=job, is_forged=_is_forged(request, job)) for job in found]
 
 
 def key(seen: SeenAudit) -> str:
@@ -138,6 +148,13 @@ def _problems(since: datetime | None, until: datetime | None, tenant: str | None
     return problems
 
 
-def _seen(job: AuditJob, caller: Caller) -> SeenAudit:
-    findings: list[AuditFindingShape] = orjson.loads(job.findings)
-    return SeenAudit(job=job, findings=[each for each in findings if caller.tenant in (None, each["tenant"])])
+def _seen(request: web.Request, job: AuditJob) -> SeenAudit:
+    if _is_forged(request, job):
+        return SeenAudit(job=job, is_forged=True)
+    tenant, findings = request[CALLER].tenant, orjson.loads(job.findings)
+    return SeenAudit(job=job, is_forged=False, findings=[each for each in findings if tenant in (None, each["tenant"])])
+
+
+def _is_forged(request: web.Request, job: AuditJobSummary) -> bool:
+    has_ended = job.state != AuditState.RUNNING
+    return has_ended and not audit_signatures.is_signed_by(job, audit_signatures.public_keys(request))

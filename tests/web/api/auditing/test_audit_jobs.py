@@ -14,6 +14,7 @@ import daemon.audit
 from daemon.audit import pages
 from daemon.audit.judging import Judging
 from daemon.audit.pages import AuditPage
+from daemon.credentials.keys import Vault
 from daemon.web.service.auditing import audit_jobs
 from eventstore.postgres.errors import StoreUnavailable
 from tests.support.audit.seals import seal
@@ -302,3 +303,45 @@ async def test_auditors_of_tenants_leave_a_place_to_the_operator(empty_url: str,
         held.released.set()
         for path in (first, second):
             await until(opened, path, state="done")
+
+
+# What somebody with the database makes of a result that has a finding.
+FORGERIES = {
+    "id": "gen_random_uuid()", "tenant": "'acme'", "since": "now()", "until": "now()", "actor": "'other'", "state": "'failed'",
+    "created_at": "created_at - interval '1 day'", "ended_at": "ended_at + interval '1 day'", "events": "events + 1",
+    "reached": "now()", "found": "0", "findings": "'[]'", "gaps": "'[\"x\"]'", "detail": "'x'", "signature": "NULL",
+}  # fmt: skip
+# It says nothing about the result.
+BESIDE = {"beat_at"}
+
+
+async def test_a_result_that_somebody_has_changed_is_none(app: App) -> None:
+    """An auditor who asks the API believes what stands in its table."""
+    await app.route()
+    await deliver(app, "e1")
+    await tamper(app)
+    path = await begin(app)
+    true = await until(app, path, state="done")
+    assert true["found"] > 0
+    (kept,) = await app.rows("SELECT * FROM hookledger.audit_job")
+    assert set(kept.keys()) - BESIDE == set(FORGERIES)
+    for column, value in FORGERIES.items():
+        (forged,) = await app.rows(f"UPDATE hookledger.audit_job SET {column} = {value} RETURNING id")
+        found = (await app.ask("GET", f"/v1/audits/{forged['id']}")).json
+        assert (found["state"], found["findings"], found["gaps"]) == ("failed", [], []), column
+        assert found["detail"].startswith("this result is not signed by a key of ours"), column
+        await app.rows(f"UPDATE hookledger.audit_job SET {column} = $1", kept[column])
+        assert (await app.ask("GET", path)).json == true
+    await app.rows("UPDATE hookledger.audit_job SET findings = '[', gaps = 'x'")
+    assert (await app.ask("GET", path)).json["state"] == "failed"
+
+
+async def test_a_result_is_known_by_the_keys_of_before_an_exchange(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    await seal(app.database)
+    path = await begin(app)
+    await until(app, path, state="done")
+    for master_keys, state in (([b"n" * 32, b"k" * 32], "done"), ([b"n" * 32], "failed")):
+        monkeypatch.setattr(app.services.keychain, "_vault", Vault(master_keys))
+        assert (await app.ask("GET", path)).json["state"] == state

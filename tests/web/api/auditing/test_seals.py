@@ -18,7 +18,7 @@ from daemon.core.sealing import proof, tree
 from daemon.core.sealing.head import PublicSealKey, parse_head
 from daemon.core.sealing.proof import ProofRefused
 from daemon.web.service.auditing import delivery_proofs
-from eventstore.domain_events import ticks
+from eventstore.domain_events import lost_log, ticks
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
 from tests.support.audit.seals import seal
@@ -26,6 +26,8 @@ from tests.support.values.builders import attempt, new_event
 from tests.support.web.application import App
 from tests.support.web.tokens import bearer, token
 
+OF_FORM_2 = ("retries", "replays", "tokens", "losses")
+_OLD = "SET LOCAL session_replication_role = replica; ALTER TABLE hookledger.seal DROP CONSTRAINT seal_form_check"
 _FAIL = "SET session_replication_role = replica; UPDATE hookledger.attempt SET duration_ms = 999"
 
 
@@ -81,10 +83,30 @@ async def test_seals_are_listed_newest_first_and_shown_with_their_head(app: App)
     assert [item["n"] for item in listed["items"] + rest["items"]] == [3, 2, 1]
     assert rest["next"] is None
     assert [item["events"] for item in listed["items"]] == [1, 1]
+    assert [[item[name] for name in OF_FORM_2] for item in listed["items"]] == [[0] * 4] * 2
     shown = (await app.ask("GET", "/v1/seals/2")).json
     assert (shown["hash"], shown["fields"]["tick"]) == (listed["items"][1]["hash"], "2")
     verified = metamorphic_log.checkpoint_verify(shown["head"], [(await key_of(app)).text])
     assert verified.size == 2
+
+
+async def test_a_seal_says_how_much_it_covers_of_what_is_few(app: App) -> None:
+    await app.route()
+    made = await app.ask("POST", "/v1/tokens", {"scope": "producer", "name": "shop"})
+    assert made.status == 201, made.text
+    await lost_log.record(app.database, timeline=2, ticks=(1, 2), positions=(1, 0), found_by="daemon")
+    await seal(app.database)
+    (item,) = (await app.ask("GET", "/v1/seals")).json["items"]
+    assert [item[name] for name in OF_FORM_2] == [0, 0, 1, 1]
+    names = "resends, replays, replay_ends, losses, tokens, token_ends"
+    async with app.database.connection() as connection:
+        await connection.execute(
+            f"BEGIN; {_OLD}; UPDATE hookledger.seal SET ({names}) = ROW(NULL, NULL, NULL, NULL, NULL, NULL);"
+            " ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check"
+            f" CHECK (num_nulls({names}) = 0) NOT VALID; COMMIT"
+        )
+    (item,) = (await app.ask("GET", "/v1/seals")).json["items"]
+    assert [item[name] for name in OF_FORM_2] == [None] * 4
 
 
 async def test_an_independent_verifier_accepts_the_growth_from_one_seal_to_another(app: App) -> None:

@@ -199,6 +199,15 @@ async def test_when_too_many_run_the_form_keeps_what_was_entered(app: App, monke
     assert page.form_data("#new-audit")["tenant"] == ["acme"]
 
 
+async def test_a_result_that_somebody_has_changed_proves_nothing(app: App) -> None:
+    job = await audit_row(app, events=7)
+    assert "It proves nothing" not in (await get(app, f"{PLACE}/{job}")).text
+    await app.rows("UPDATE hookledger.audit_job SET events = 8")
+    page = await get(app, f"{PLACE}/{job}")
+    assert "It proves nothing: this result is not signed by a key of ours" in page.text
+    assert "What is recorded is what the logs lead to" not in page.text
+
+
 @pytest.mark.parametrize("job", ["x", "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"])
 async def test_an_audit_that_does_not_exist_is_not_found(app: App, job: str) -> None:
     assert (await get(app, f"{PLACE}/{job}")).status == 404
