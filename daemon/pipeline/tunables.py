@@ -26,9 +26,11 @@ class Tunables:
     room_part: float = 0.75
     # One shard takes no more than this part of what the others leave: nearly all while they have nothing, and half each
     # if two want all. What is left over lets the others begin. The second part of the ledger it may have in any case,
-    # lest shards that are equally busy are told apart.
+    # lest shards that are equally busy are told apart. One with less than the third part goes on although the ledger is
+    # full: one event for a thousand routes fills it, and would hold up everybody else's.
     shard_part: float = 0.9
     least_shard_part: float = 0.125
+    light_shard_part: float = 1 / 32
     # A tenant that has most of a shard which is left behind, and full, for so long is set aside: its events are read
     # apart from those of its shard. So many tenants at a time; and a shard that is so many pairs ahead of one of them
     # waits, since its next owner reads again what was decided meanwhile.

@@ -70,14 +70,18 @@ class Lane:
         "route_id",
         "shard",
         "state",
+        "tenant",
         "tests",
         "timer_at",
         "typical_seconds",
     )
 
-    def __init__(self, route_id: UUID, *, shard: int, limit: int, failures_to_open: int, tunables: Tunables) -> None:
+    def __init__(
+        self, route_id: UUID, *, tenant: str, shard: int, limit: int, failures_to_open: int, tunables: Tunables
+    ) -> None:
         self._tunables = tunables
         self.route_id = route_id
+        self.tenant = tenant
         self.shard = shard
         self.limit = limit
         self.state = LaneState.LIVE

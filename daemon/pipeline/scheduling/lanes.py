@@ -1,7 +1,8 @@
 """Lanes keep routes apart: each route has a queue and limits of its own, and a lane that cannot keep up is parked.
 
-Workers take turns over the lanes that have something to do, one delivery at a time, so a full lane gets no more of
-them than an empty one. A lane either queues what the tailer decides, or has it written down; then it is filled through
+Workers take turns over the tenants that have something to do, and over the lanes of each, one delivery at a time: a
+full lane gets no more of them than an empty one, and a tenant with a thousand lanes no more than one with a single
+lane. A lane either queues what the tailer decides, or has it written down; then it is filled through
 `daemon.pipeline.backlog.parking`, in order, until nothing is left in the tables (`core.delivery.states.lane_states`).
 
 A lane starts its requests in one of two pools (`daemon.pipeline.scheduling.pools`), by whether its receiver is prompt
@@ -90,15 +91,15 @@ class Lanes:
         """The lane of a route, made when it is first needed."""
         lane = self._lanes.get(route_id)
         if lane is None:
-            limits = self._limits
+            limits, timeline = self._limits, self._index.timeline(route_id)
             lane = self._lanes[route_id] = Lane(
                 route_id,
+                tenant="" if timeline is None else timeline.current.tenant,
                 shard=shard,
                 limit=limits.route_concurrency,
                 failures_to_open=limits.breaker_failures,
                 tunables=self._tunables,
             )
-            timeline = self._index.timeline(route_id)
             if timeline is not None:
                 lane.configure(timeline.current.config)
         return lane
@@ -184,7 +185,7 @@ class Lanes:
 
     def next(self) -> Delivery | None:
         """The next delivery to attempt, None if there is none now. Give it back with `done`."""
-        if self._is_closed or not (self._fast.ready or self._slow.ready):
+        if self._is_closed or not (self._fast.turns or self._slow.turns):
             return None
         # Once more the first one: the second may have found a lane that belongs there by now.
         return self._next(self._fast) or self._next(self._slow) or self._next(self._fast)
@@ -368,9 +369,9 @@ class Lanes:
         return lane.has_memory(now) and not (is_fleeting and rested_seconds >= self._tunables.learned_lane_seconds)
 
     def _next(self, pool: Pool) -> Delivery | None:
-        while pool.ready and pool.in_flight < pool.places:
+        while pool.turns and pool.in_flight < pool.places:
             now = time.monotonic()
-            lane = pool.ready.popleft()
+            lane = pool.next_lane()
             lane.is_in_ready_queue = False
             if lane.is_slow is not (pool is self._slow):
                 self._line_up(lane, now)
@@ -396,7 +397,7 @@ class Lanes:
         if wait == 0:
             lane.is_in_ready_queue = True
             pool = self._slow if lane.is_slow else self._fast
-            pool.ready.append(lane)
+            pool.line_up(lane)
             if wakes and pool.in_flight < pool.places:
                 self._wake()
         elif now + wait < lane.timer_at:
