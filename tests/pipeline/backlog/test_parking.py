@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
 from daemon.pipeline.backlog.parking import Parking
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.postgres.errors import StoreUnavailable
@@ -232,3 +235,24 @@ async def test_lanes_that_recover_together_do_not_fill_memory_in_one_pass(
             await it.until_row("SELECT count(DISTINCT (route_id, seq)) = 480 FROM hookledger.attempt")
         assert set(ids_of(there)) == set(published)
     assert 30 <= next(filter(None, after_pass)) < 30 + 20 + 8
+
+
+async def test_a_look_at_very_many_lanes_leaves_the_event_loop_to_others(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False, breaker_failures=1) as it:
+        lanes, turns = it.pipeline._lanes, 0
+        it.pipeline._ledger.adopt(Takeover(checkpoints={0: 0}))
+        for _ in range(5000):
+            lane = lanes.lane(uuid4(), 0)
+            lanes.park(lane)
+            lane.breaker.failed(time.monotonic(), roll=0.5)
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        working = asyncio.create_task(others())
+        await it.pipeline._backlog.parking._refill_all()
+        working.cancel()
+        assert turns >= 5
