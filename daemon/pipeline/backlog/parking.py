@@ -224,13 +224,13 @@ class Parking:
         if not drain.left and not await self._next_row(lane, drain):
             return 0
         chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else min(room, places)))
-        events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
+        events = await domain_events.first_by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
         if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.state is LaneState.RETURNED:
             return 0
         taken = 0
-        for row in chunk:
+        for row in chunk[: len(events)]:
             drain.left.popleft()
-            event = events.get(row.seq)
+            event = events[row.seq]
             if event is None:
                 lane.took_up()
                 self._recorder.skip_missing(drain.row)

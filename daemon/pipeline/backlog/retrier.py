@@ -29,13 +29,11 @@ from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
+from eventstore.domain_events.events import READ_BYTES
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
 from eventstore.progress.backlog import WaitingDelivery
 from eventstore.progress.rows import AttemptRow
-
-# So much is read in one question, which has a deadline.
-READ_BYTES = 8 * 1024 * 1024
 
 _had_retry_row, _outcome = attrgetter("had_retry_row"), attrgetter("outcome")
 

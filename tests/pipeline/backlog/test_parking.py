@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
@@ -15,12 +16,15 @@ from daemon.pipeline.backlog.parking import Parking
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
+from eventstore.domain_events.events import READ_BYTES, StoredEvent
+from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog
 from tests.support.pipeline.crash import crashing_process, possible_duplicates
 from tests.support.pipeline.process import pipeline_process
 from tests.support.receivers.receiver import Receiver, gate, receiver
 from tests.support.until import until
+from tests.support.values.builders import new_event
 
 PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parked"
 NONE_PARKED = "SELECT count(*) = 0 FROM hookledger.parked"
@@ -108,7 +112,7 @@ async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL goes down after the packed row is read and before its events are."""
-    by_seq = domain_events.by_seq
+    first_by_seq = domain_events.first_by_seq
     fails = 3
 
     async def failing(*arguments: object) -> object:
@@ -116,14 +120,14 @@ async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
         if fails and arguments[1]:
             fails -= 1
             raise StoreUnavailable("away")
-        return await by_seq(*arguments)  # type: ignore[arg-type] # the original's arguments
+        return await first_by_seq(*arguments)  # type: ignore[arg-type] # the original's arguments
 
     async with receiver() as there, pipeline_process(database_url, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         await it.route(there.url + "/")
         published = await it.publish(count=200)
         await it.until_row(PARKED, 150)
-        monkeypatch.setattr(domain_events, "by_seq", failing)
+        monkeypatch.setattr(domain_events, "first_by_seq", failing)
         opened.set()
         await there.count(200)
         await it.until_row(NONE_PARKED)
@@ -256,3 +260,28 @@ async def test_a_look_at_very_many_lanes_leaves_the_event_loop_to_others(databas
         await it.pipeline._backlog.parking._refill_all()
         working.cancel()
         assert turns >= 5
+
+
+async def test_of_large_events_a_few_are_read_at_a_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_by_seq = domain_events.first_by_seq
+    sizes: list[int] = []
+
+    async def noted(database: Database, asked: dict[int, datetime]) -> dict[int, StoredEvent | None]:
+        found = await first_by_seq(database, asked)
+        sizes.append(sum(event.size_bytes for event in found.values() if event is not None))
+        return found
+
+    monkeypatch.setattr(domain_events, "first_by_seq", noted)
+    tunables = replace(SMALL_LANES, lane_queue=2, unmeasured_lane_queue=2, range_pairs=4)
+    size = READ_BYTES // 4
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=tunables) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/")
+        for _ in range(20):
+            await domain_events.publish(it.database, [new_event(data=b'{"n": "%b"}' % (b"x" * size))])
+            it.pipeline.hurry()
+        await it.until_row("SELECT coalesce(sum(pairs), 0) >= 12 FROM hookledger.parked_range")
+        opened.set()
+        await there.count(20)
+        await it.until_row(NONE_PARKED)
+    assert max(sizes) < READ_BYTES + 2 * size

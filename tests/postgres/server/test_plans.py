@@ -125,6 +125,7 @@ STATEMENTS = (
     Hot("event by id", domain_events.events._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
     Hot("event by id of any tenant", domain_events.events._BY_ID_ANY_TENANT, "'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
     Hot("events by seq", domain_events.events._BY_SEQ, f"{SEQS}, now() - interval '1 day', now()", {"domain_event_pkey"}, 10),
+    Hot("the first events by seq", domain_events.events._FIRST_BY_SEQ, f"{SEQS}, now() - interval '1 day', now(), 1000", {"domain_event_pkey"}, 10),
     Hot("events of an audit", audited._EVENTS_OF[False], "29000, 36000, now() - interval '1 hour', now(), 100", {"domain_event_pkey", "tick_snap_xmax_idx", "tick_pkey"}, 600),
     Hot("outcomes of an audit", audited._ATTEMPTS, f"{ROUTES}, 29000, 30000, now() - interval '1 day'", {"attempt_route_id_seq_idx"}, 10),
     Hot("reasons for waiting", waiting_reasons._REASONS, f"{ROUTES}, 29107", {"route_failing_pkey", "attempt_route_id_event_time_seq_idx1", "retry_pkey", "resend_delivery_idx"}, 60),
