@@ -101,8 +101,9 @@ class StoredEvent:
         return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
 
 
-# `StoredEvent.size_bytes`, without reading the event.
-EVENT_SIZE = "octet_length(data) + coalesce(octet_length(context), 0) + coalesce(octet_length(snapshot), 0) + 500"
+# The length of an event's payload, and `StoredEvent.size_bytes`, without reading the event.
+PAYLOAD_SIZE = "octet_length(data) + coalesce(octet_length(context), 0) + coalesce(octet_length(snapshot), 0)"
+EVENT_SIZE = f"{PAYLOAD_SIZE} + 500"
 
 EVENT_COLUMNS = (
     "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route, hops"
