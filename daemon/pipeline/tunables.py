@@ -119,6 +119,8 @@ class Tunables:
     # are ordered; but of each ordered route the first one. Not more bytes than `max_bytes` either, but for one of each
     # route.
     retry_held_limit: int = 4000
+    # No tenant has more than this part of the places that the others leave, but as many as one of its routes may have.
+    retry_tenant_part: float = 0.75
     # A route with a rate has no more in memory than it may send in this time, which is longer than until the next look;
     # the same holds for what is parked.
     paced_seconds: float = 4.0

@@ -99,6 +99,7 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_
          WHERE r.shard = mine.shard AND r.due_at <= least({STATEMENT_TIME}, $6)
            AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
            AND r.route_id NOT IN (SELECT * FROM unnest($5::uuid[]))
+           AND r.tenant NOT IN (SELECT * FROM unnest($7::text[]))
          ORDER BY r.due_at LIMIT $4) due
      ORDER BY due.due_at LIMIT $4) found
  ORDER BY due_at
@@ -169,14 +170,23 @@ async def due(
     held: Collection[Pair],
     limit: int,
     without: Collection[UUID] = (),
+    without_tenants: Collection[str] = (),
     latest: datetime | None = None,
 ) -> list[WaitingDelivery]:
-    """At most `limit` deliveries that are due now, oldest first, except those in `held` and those of routes in
-    `without`. What is due after `latest`, in steady time, is not due, whatever the database's clock says.
+    """At most `limit` deliveries that are due now, oldest first, except those in `held`, those of routes in `without`
+    and those of `without_tenants`. What is due after `latest`, in steady time, is not due, whatever the database's
+    clock says.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(
-            _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without), latest
+            _DUE,
+            shards,
+            [route_id for route_id, _ in held],
+            [seq for _, seq in held],
+            limit,
+            list(without),
+            latest,
+            list(without_tenants),
         )
     return [WaitingDelivery(**row) for row in rows]
 

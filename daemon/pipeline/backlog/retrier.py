@@ -5,7 +5,8 @@ are passed over, from when they are taken up (or written while a request is unde
 
 Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
 as many as it may send until the next look, and all receivers that are slow have half of the places together, and so
-have all ordered routes. Else the routes of one tenant could take all of them, and nobody else's retries would be sent.
+have all ordered routes. Of what the others leave a tenant has three quarters at most. Else the routes of one tenant
+could take all of them, and nobody else's retries would be sent.
 The share of an ordered route is filled from the front of its order, and its first one has a place in any case: the
 others wait for that one. While the events in memory are too large altogether, each route gets one delivery.
 """
@@ -47,24 +48,38 @@ class _Places:
         working_set: WorkingSet,
         held: Iterable[RouteAndSeq],
         is_ordered: Callable[[UUID], bool],
+        tenant_of: Callable[[UUID], str],
         tunables: Tunables,
     ) -> None:
         self._lanes = lanes
         self._working_set = working_set
         self._is_ordered = is_ordered
+        self._tenant_of = tenant_of
         self._tunables = tunables
         self._now = time.monotonic()
         self._bytes = working_set.size_bytes
         self._share = Counter(route_id for route_id, _ in held)
+        self._of_tenant = Counter[str]()
+        for route_id, count in self._share.items():
+            self._of_tenant[tenant_of(route_id)] += count
         self._ordered = sum(count for route_id, count in self._share.items() if is_ordered(route_id))
         self._others = self._share.total() - self._ordered
         self._slow = sum(count for route_id, count in self._share.items() if self._is_slow(route_id))
 
     @property
     def are_free(self) -> bool:
+        return self._free > 0
+
+    @property
+    def _free(self) -> int:
         # Ordered routes may have more in memory than they have places, because of their first ones.
         taken = self._others + min(self._ordered, part_of_places(self._tunables))
-        return taken < self._tunables.retry_held_limit
+        return self._tunables.retry_held_limit - taken
+
+    @property
+    def without_tenants(self) -> list[str]:
+        """The tenants that may have no more."""
+        return [tenant for tenant in self._of_tenant if self._has_share(tenant)]
 
     @property
     def without(self) -> set[UUID]:
@@ -83,6 +98,7 @@ class _Places:
             return False
         self._bytes += row.size_bytes
         self._share[route_id] += 1
+        self._of_tenant[self._tenant_of(route_id)] += 1
         if self._is_ordered(route_id):
             self._ordered += 1
         else:
@@ -94,6 +110,8 @@ class _Places:
         tunables, lane, share = self._tunables, self._lanes.known(route_id), self._share[route_id]
         if self._bytes >= tunables.max_bytes and (share or self._working_set.has(route_id)):
             return False
+        if self._has_share(self._tenant_of(route_id)):
+            return False
         if self._is_ordered(route_id):
             has_places = self.are_free and self._ordered < part_of_places(tunables)
             return has_places and share < tunables.retry_route_limit
@@ -103,6 +121,10 @@ class _Places:
                 return False
             most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
         return share < most
+
+    def _has_share(self, tenant: str) -> bool:
+        own, tunables = self._of_tenant[tenant], self._tunables
+        return own >= max(tunables.retry_route_limit, (self._free + own) * tunables.retry_tenant_part)
 
     def _is_slow(self, route_id: UUID) -> bool:
         lane = self._lanes.known(route_id)
@@ -192,7 +214,7 @@ class Retrier:
         self._dropped.clear()
         self._let_go()
         held = {delivery.pair for delivery in self._working_set.with_retry_row()}
-        places = _Places(self._lanes, self._working_set, held, self._is_ordered, self._tunables)
+        places = _Places(self._lanes, self._working_set, held, self._is_ordered, self._tenant_of, self._tunables)
         ordered: set[UUID] = set()
         refused: set[UUID] = set()
         while places.are_free:
@@ -201,6 +223,7 @@ class Retrier:
                 shards,
                 held=held,
                 without=places.without | ordered | refused,
+                without_tenants=places.without_tenants,
                 limit=self._tunables.retry_page_rows,
                 latest=self._clock.latest(),
             )
@@ -277,6 +300,10 @@ class Retrier:
     def _is_ordered(self, route_id: UUID) -> bool:
         timeline = self._index.timeline(route_id)
         return timeline is not None and timeline.current.config.ordered
+
+    def _tenant_of(self, route_id: UUID) -> str:
+        timeline = self._index.timeline(route_id)
+        return "" if timeline is None else timeline.current.tenant
 
 
 def _by_bytes(rows: Iterable[WaitingDelivery]) -> Iterator[list[WaitingDelivery]]:

@@ -27,6 +27,10 @@ from tests.support.until import until
 from tests.support.values.builders import new_event
 
 PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parked"
+ALL_PARKED = (
+    "SELECT (SELECT coalesce(sum(pairs), 0) FROM hookledger.parked)"
+    " + (SELECT coalesce(sum(pairs), 0) FROM hookledger.parked_range) >= $1"
+)
 NONE_PARKED = "SELECT count(*) = 0 FROM hookledger.parked"
 
 
@@ -280,7 +284,7 @@ async def test_of_large_events_a_few_are_read_at_a_time(database_url: str, monke
         for _ in range(20):
             await domain_events.publish(it.database, [new_event(data=b'{"n": "%b"}' % (b"x" * size))])
             it.pipeline.hurry()
-        await it.until_row("SELECT coalesce(sum(pairs), 0) >= 12 FROM hookledger.parked_range")
+        await it.until_row(ALL_PARKED, 16)
         opened.set()
         await there.count(20)
         await it.until_row(NONE_PARKED)

@@ -178,6 +178,27 @@ async def test_more_due_retries_than_a_page_are_all_taken_up(database_url: str) 
         assert not list(it.pipeline._working_set.with_retry_row())
 
 
+async def test_the_routes_of_one_tenant_do_not_take_all_places(database_url: str) -> None:
+    """All of theirs are due before that of the other tenant, and nothing of them is sent meanwhile."""
+    tunables = Tunables(retry_route_limit=2, retry_page_rows=5, retry_held_limit=20)
+    async with pipeline_process(database_url, run=False, tunables=tunables) as it:
+        for _ in range(20):
+            await it.route("https://many.example/")
+        await it.route("https://other.example/", tenant="other")
+        await it.publish(count=2)
+        await it.publish(tenant="other")
+        await it.rows(
+            "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant) "
+            "SELECT r.route_id, e.seq, e.recorded_at, e.recorded_at, 1, e.shard, 1, "
+            "       now() - CASE e.tenant WHEN 'other' THEN 1 ELSE 2 END * interval '1 minute', e.tenant "
+            "  FROM hookledger.route_event r JOIN hookledger.domain_event e USING (tenant)"
+        )
+        shards = [domain_events.shard_of(tenant) for tenant in ("acme", "other")]
+        await it.pipeline._backlog.retrier._take_due(shards)
+        held = Counter(delivery.event.tenant for delivery in it.pipeline._working_set.with_retry_row())
+        assert held == {"acme": 15, "other": 1}
+
+
 # Four of a route, and eight altogether: three routes that hold what they cannot send would leave nothing to others.
 FEW = Tunables(retry_route_limit=4, retry_held_limit=8, retry_poll_seconds=0.2, persist_seconds=0.2)
 
