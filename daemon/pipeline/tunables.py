@@ -91,6 +91,8 @@ class Tunables:
     crowded_events: int = 20_000
     # An ordered lane that waits for a retry looks again whether it is still there: it may be suppressed or expired.
     look_again_seconds: float = 1.0
+    # So many of those retries are known at a time, the first ones: a route may have hundreds of thousands.
+    failing_positions: int = 1000
     # Between two looks at the ranges, lest they outlive their events.
     age_seconds: float = 600.0
 

@@ -197,7 +197,8 @@ class Parking:
             return
         # By one question: there may be thousands, and others wait for this loop.
         drops = self._drops
-        failing = await backlog.failing(self._database, [lane.route_id for lane in asked])
+        routes = [lane.route_id for lane in asked]
+        failing = await backlog.failing(self._database, routes, each=self._tunables.failing_positions)
         for lane, known in asked.items():
             if drops == self._drops and not lane.in_flight and lane.failing == known:
                 self._lanes.resume(lane, failing[lane.route_id])

@@ -225,7 +225,7 @@ class Lanes:
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
         """Tells an ordered lane what it has to wait for."""
-        lane.failing = failing
+        lane.wait_for(failing, most=self._tunables.failing_positions)
         self._line_up(lane, time.monotonic())
 
     def withdraw(self, delivery: Delivery) -> None:
