@@ -128,7 +128,7 @@ _BY_SEQ = f"""
 SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
  WHERE seq = ANY ($1::bigint[]) AND recorded_at >= $2 AND recorded_at <= $3
 """
-# Of these the first ones, in the order of $1, that have $4 bytes together.
+# The first ones of these, in the order of $1, that have $4 bytes together.
 _FIRST_BY_SEQ = f"""
 SELECT {EVENT_COLUMNS}
   FROM (SELECT *, sum({EVENT_SIZE}) OVER (ORDER BY array_position($1::bigint[], seq)) - ({EVENT_SIZE}) AS bytes_before

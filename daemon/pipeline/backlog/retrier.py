@@ -5,7 +5,7 @@ are passed over, from when they are taken up (or written while a request is unde
 
 Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
 as many as it may send until the next look, and all receivers that are slow have half of the places together, and so
-have all ordered routes. Of what the others leave a tenant has three quarters at most. Else the routes of one tenant
+have all ordered routes. A tenant has three quarters of what the others leave at most. Else the routes of one tenant
 could take all of them, and nobody else's retries would be sent.
 The share of an ordered route is filled from the front of its order, and its first one has a place in any case: the
 others wait for that one. While the events in memory are too large altogether, each route gets one delivery.

@@ -28,7 +28,7 @@ from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lane import SLOW_SECONDS, Lane
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.scheduling.pools import Pool, SendingLimits
+from daemon.pipeline.scheduling.pools import TENANT_PART, Pool, SendingLimits
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
@@ -82,6 +82,9 @@ class Lanes:
         self._is_closed = False
         self.active: dict[UUID, Lane] = {}
         self.in_flight: dict[Delivery, None] = {}
+        self._in_flight_of: dict[str, int] = {}  # by tenant
+        # With fewer requests in flight no tenant has its share of the workers.
+        self._crowded = int(TENANT_PART * limits.workers)
         self.room = Wakeup()
 
     def __iter__(self) -> Iterator[Lane]:
@@ -197,12 +200,19 @@ class Lanes:
         del self.in_flight[delivery]
         (self._slow if delivery.is_slow else self._fast).in_flight -= 1
         lane = self._lanes[delivery.route_id]
+        if left := self._in_flight_of[lane.tenant] - 1:
+            self._in_flight_of[lane.tenant] = left
+        else:
+            del self._in_flight_of[lane.tenant]
         now, roll = time.monotonic(), random()  # noqa: S311 - spreads probes, hides nothing
         # A request that ends after its shard has gone says nothing that the lane could act on: its rows are another's.
         if lane.done(delivery, now, roll) and not delivery.is_withdrawn:
             self._break(lane)
         if lane.is_parking and lane.load < self._tunables.low_water:
             self.room.set()
+        if self._fast.withheld or self._slow.withheld:
+            self._fast.release()
+            self._slow.release()
         self._line_up(lane, now, wakes=not takes_next)
 
     def sweep(self, now: float) -> None:
@@ -370,6 +380,9 @@ class Lanes:
 
     def _next(self, pool: Pool) -> Delivery | None:
         while pool.turns and pool.in_flight < pool.places:
+            if len(self.in_flight) >= self._crowded and self._has_share(pool.turns[0]):
+                pool.withhold()
+                continue
             now = time.monotonic()
             lane = pool.next_lane()
             lane.is_in_ready_queue = False
@@ -385,9 +398,16 @@ class Lanes:
             delivery.is_slow = pool is self._slow
             pool.in_flight += 1
             self.in_flight[delivery] = None
+            self._in_flight_of[lane.tenant] = self._in_flight_of.get(lane.tenant, 0) + 1
             self._line_up(lane, now)
             return delivery
         return None
+
+    def _has_share(self, tenant: str) -> bool:
+        """True if a tenant has so many workers that the rest is left to the others."""
+        own, limits = self._in_flight_of.get(tenant, 0), self._limits
+        others = len(self.in_flight) - own
+        return own > limits.route_concurrency and own >= TENANT_PART * (limits.workers - others)
 
     def _line_up(self, lane: Lane, now: float, *, wakes: bool = True) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from daemon.pipeline.scheduling.pools import TENANT_PART
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events.events import shard_of
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
@@ -38,6 +39,32 @@ async def test_an_event_for_very_many_routes_holds_up_no_other_tenant(database_u
             await it.publish(tenant=quiet)
             await there.count(number, path="/quiet")
         assert len(there.received) < ROUTES / 2
+
+
+async def test_receivers_of_one_tenant_that_hang_leave_workers_to_the_others(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, concurrency=CONCURRENCY, route_concurrency=1, timeout_seconds=60.0) as it,
+    ):
+        opened = asyncio.Event()
+
+        async def hang(_request: web.Request) -> web.Response:
+            await opened.wait()
+            return web.Response(status=204)
+
+        for number in range(6 * CONCURRENCY):
+            there.answer[f"/{number}"] = hang
+            await it.route(f"{there.url}/{number}")
+        await it.route(f"{there.url}/quiet", tenant="quiet")
+        await it.publish()
+        at_most = int(TENANT_PART * 2 * CONCURRENCY)
+        await there.until(lambda: len(there.received) == at_most)
+        for number in range(1, 4):
+            await it.publish(tenant="quiet")
+            await there.count(number, path="/quiet", seconds=20)
+        assert len(there.received) == at_most + 3
+        opened.set()
+        await there.count(6 * CONCURRENCY + 3)
 
 
 async def _many_routes(it: PipelineProcess, there: Receiver) -> None:
