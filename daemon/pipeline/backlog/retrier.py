@@ -5,8 +5,8 @@ are passed over, from when they are taken up (or written while a request is unde
 
 Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
 as many as it may send until the next look, and all receivers that are slow have half of the places together, and so
-have all ordered routes. A tenant has three quarters of what the others leave at most. Else the routes of one tenant
-could take all of them, and nobody else's retries would be sent.
+have all ordered routes. A tenant has three quarters of what the others leave at most, of all and of those for slow
+receivers. Else the routes of one tenant could take all of them, and nobody else's retries would be sent.
 The share of an ordered route is filled from the front of its order, and its first one has a place in any case: the
 others wait for that one. While the events in memory are too large altogether, each route gets one delivery.
 """
@@ -64,7 +64,11 @@ class _Places:
             self._of_tenant[tenant_of(route_id)] += count
         self._ordered = sum(count for route_id, count in self._share.items() if is_ordered(route_id))
         self._others = self._share.total() - self._ordered
-        self._slow = sum(count for route_id, count in self._share.items() if self._is_slow(route_id))
+        self._slow_of = Counter[str]()
+        for route_id, count in self._share.items():
+            if self._is_slow(route_id):
+                self._slow_of[tenant_of(route_id)] += count
+        self._slow = self._slow_of.total()
 
     @property
     def are_free(self) -> bool:
@@ -103,28 +107,35 @@ class _Places:
             self._ordered += 1
         else:
             self._others += 1
-            self._slow += self._is_slow(route_id)
+            if self._is_slow(route_id):
+                self._slow += 1
+                self._slow_of[self._tenant_of(route_id)] += 1
         return True
 
     def _may_have_more(self, route_id: UUID) -> bool:
         tunables, lane, share = self._tunables, self._lanes.known(route_id), self._share[route_id]
+        tenant = self._tenant_of(route_id)
         if self._bytes >= tunables.max_bytes and (share or self._working_set.has(route_id)):
             return False
-        if self._has_share(self._tenant_of(route_id)):
+        if self._has_share(tenant):
             return False
         if self._is_ordered(route_id):
             has_places = self.are_free and self._ordered < part_of_places(tunables)
             return has_places and share < tunables.retry_route_limit
         most = tunables.retry_route_limit
         if lane is not None:
-            if lane.is_slow and self._slow >= part_of_places(tunables):
+            free_of_slow = part_of_places(tunables) - self._slow
+            if lane.is_slow and (free_of_slow <= 0 or self._is_share(self._slow_of[tenant], free_of_slow)):
                 return False
             most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
         return share < most
 
     def _has_share(self, tenant: str) -> bool:
-        own, tunables = self._of_tenant[tenant], self._tunables
-        return own >= max(tunables.retry_route_limit, (self._free + own) * tunables.retry_tenant_part)
+        return self._is_share(self._of_tenant[tenant], self._free)
+
+    def _is_share(self, own: int, free: int) -> bool:
+        """True if a tenant that has so many places leaves the free ones to the others."""
+        return own >= max(self._tunables.retry_route_limit, (free + own) * self._tunables.retry_tenant_part)
 
     def _is_slow(self, route_id: UUID) -> bool:
         lane = self._lanes.known(route_id)

@@ -178,7 +178,8 @@ async def test_more_due_retries_than_a_page_are_all_taken_up(database_url: str) 
         assert not list(it.pipeline._working_set.with_retry_row())
 
 
-async def test_the_routes_of_one_tenant_do_not_take_all_places(database_url: str) -> None:
+@pytest.mark.parametrize(("are_slow", "places"), [(False, 15), (True, 8)])
+async def test_the_routes_of_one_tenant_do_not_take_all_places(database_url: str, are_slow: bool, places: int) -> None:
     """All of theirs are due before that of the other tenant, and nothing of them is sent meanwhile."""
     tunables = Tunables(retry_route_limit=2, retry_page_rows=5, retry_held_limit=20)
     async with pipeline_process(database_url, run=False, tunables=tunables) as it:
@@ -193,10 +194,12 @@ async def test_the_routes_of_one_tenant_do_not_take_all_places(database_url: str
             "       now() - CASE e.tenant WHEN 'other' THEN 1 ELSE 2 END * interval '1 minute', e.tenant "
             "  FROM hookledger.route_event r JOIN hookledger.domain_event e USING (tenant)"
         )
+        for route in it.projection.index.routes() if are_slow else ():
+            it.pipeline._lanes.lane(route.id, domain_events.shard_of(route.tenant)).found_slow()
         shards = [domain_events.shard_of(tenant) for tenant in ("acme", "other")]
         await it.pipeline._backlog.retrier._take_due(shards)
         held = Counter(delivery.event.tenant for delivery in it.pipeline._working_set.with_retry_row())
-        assert held == {"acme": 15, "other": 1}
+        assert held == {"acme": places, "other": 1}
 
 
 # Four of a route, and eight altogether: three routes that hold what they cannot send would leave nothing to others.
