@@ -135,7 +135,7 @@ class Parking:
             await asyncio.sleep(max(self._tunables.parking_pause_seconds, pause))
 
     async def _refill_all(self) -> None:
-        queued = self._lanes.queued  # counted once: there may be thousands of lanes
+        queued: int | None = None  # counted once: there may be thousands of lanes
         ours = set(self._ledger.shards())
         self._waits_for_flush = False
         for place, lane in enumerate([lane for lane in self._lanes.active.values() if lane.is_parking], start=1):
@@ -148,6 +148,8 @@ class Parking:
             elif lane.load < self._tunables.low_water:
                 async with self._working_set.moving:
                     if lane.is_parking:  # still: while it waited, the shard may have gone
+                        if queued is None:
+                            queued = self._lanes.queued
                         chunk = self._tunables.chunk_events if queued < self._tunables.crowded_events else 1
                         queued += await self._refill(lane, chunk)
 

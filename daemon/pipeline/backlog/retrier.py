@@ -88,12 +88,23 @@ class _Places:
     @property
     def without(self) -> set[UUID]:
         """The routes that may have no more, as far as that is known before anything of them is read."""
-        special = [lane.route_id for lane in self._lanes if lane.pace is not None or lane.is_slow]
-        return {
-            route_id
-            for route_id in {*self._share, *special}
-            if not self._is_ordered(route_id) and not self._may_have_more(route_id)
-        }
+        routes = [*self._share, *(lane.route_id for lane in self._lanes if lane.pace is not None)]
+        found = {route for route in routes if not self._is_ordered(route) and not self._may_have_more(route)}
+        full = self._tenants_without_slow()
+        if full is None or full:
+            # A hundred thousand may be slow: no more is asked of each than what it has at hand.
+            found.update(
+                lane.route_id
+                for lane in self._lanes
+                if lane.is_slow and not lane.is_ordered and (full is None or lane.tenant in full)
+            )
+        return found
+
+    def _tenants_without_slow(self) -> set[str] | None:
+        """The tenants of which no slow receiver may have more; None for all of them."""
+        if self._slow >= part_of_places(self._tunables):
+            return None
+        return {tenant for tenant in self._slow_of if self._has_share_of_slow(tenant)}
 
     def take(self, row: WaitingDelivery, *, in_any_case: bool = False) -> bool:
         """Takes a place for one more of a route; False if it may have none."""
@@ -124,14 +135,17 @@ class _Places:
             return has_places and share < tunables.retry_route_limit
         most = tunables.retry_route_limit
         if lane is not None:
-            free_of_slow = part_of_places(tunables) - self._slow
-            if lane.is_slow and (free_of_slow <= 0 or self._is_share(self._slow_of[tenant], free_of_slow)):
+            if lane.is_slow and self._has_share_of_slow(tenant):
                 return False
             most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
         return share < most
 
     def _has_share(self, tenant: str) -> bool:
         return self._is_share(self._of_tenant[tenant], self._free)
+
+    def _has_share_of_slow(self, tenant: str) -> bool:
+        free = part_of_places(self._tunables) - self._slow
+        return free <= 0 or self._is_share(self._slow_of[tenant], free)
 
     def _is_share(self, own: int, free: int) -> bool:
         """True if a tenant that has so many places leaves the free ones to the others."""

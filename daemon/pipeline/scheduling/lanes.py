@@ -257,7 +257,7 @@ class Lanes:
 
     def rest(self, now: float) -> None:
         """No longer looks after lanes that have nothing to do."""
-        for lane in [lane for lane in self.active.values() if not lane.load and not lane.is_parking]:
+        for lane in [lane for lane in self.active.values() if not lane.is_parking and not lane.load]:
             lane.rest()
             del self.active[lane.route_id]
             self._resting[lane.route_id] = now

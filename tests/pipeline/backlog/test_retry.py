@@ -9,16 +9,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
-from uuid import UUID
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
 from daemon.deliveries import sample_events
+from daemon.pipeline.backlog.retrier import _Places
 from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.scheduling.lane import Lane
+from daemon.pipeline.scheduling.lanes import DeliveryWriter, Lanes
+from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events import catalogue
@@ -200,6 +206,21 @@ async def test_the_routes_of_one_tenant_do_not_take_all_places(database_url: str
         await it.pipeline._backlog.retrier._take_due(shards)
         held = Counter(delivery.event.tenant for delivery in it.pipeline._working_set.with_retry_row())
         assert held == {"acme": places, "other": 1}
+
+
+async def test_of_very_many_slow_receivers_none_is_asked_for_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand took a third of a second of the event loop, several times a second."""
+    monkeypatch.setattr(Lane, "due_places", None)
+    working_set, limits = WorkingSet(), SendingLimits(concurrency=8, route_concurrency=2)
+    lanes = Lanes(limits, cast("DeliveryWriter", None), working_set, RouteIndex())
+    slow = {uuid4() for _ in range(20)}
+    for route_id in slow:
+        lanes.lane(route_id, 0).found_slow()
+    for count, without in ((0, set[UUID]()), (2, slow)):
+        held = [(route_id, seq) for seq in range(5) for route_id in list(slow)[:count]]
+        tunables = Tunables(retry_held_limit=20)
+        places = _Places(lanes, working_set, held, lambda _: False, lambda _: "acme", tunables)
+        assert places.without == without
 
 
 # Four of a route, and eight altogether: three routes that hold what they cannot send would leave nothing to others.
