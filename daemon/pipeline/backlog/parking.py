@@ -82,7 +82,7 @@ class Parking:
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
         self._waits_for_flush = False
-        self._measured_at = self._looked_at = self._aged_at = self._let_go_at = time.monotonic()
+        self._measured_at = self._swept_at = self._looked_at = self._aged_at = self._let_go_at = time.monotonic()
 
     def recorded(self, _rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
         """Hears of a flush: events of outcomes are out of memory, and rows of parked deliveries can be read."""
@@ -143,6 +143,8 @@ class Parking:
                 await asyncio.sleep(0)
             if lane.shard not in ours or (lane.breaker.wait(time.monotonic()) and lane.state is LaneState.PARKING):
                 continue  # the latter, as of very many lanes at once whose receivers are down: it takes nothing yet
+            if (now := time.monotonic()) - self._swept_at >= self._tunables.sweep_seconds:
+                self._sweep(now)  # to refill a thousand lanes takes seconds
             if self._is_full_of_bytes and self._working_set.has(lane.route_id):
                 self._waits_for_flush = True
             elif lane.load < self._tunables.low_water:
@@ -177,6 +179,7 @@ class Parking:
                 self._lanes.park(lane)
 
     def _sweep(self, now: float) -> None:
+        self._swept_at = now
         self._lanes.sweep(now)
         for delivery in self._ledger.older_than(now - self._tunables.persist_seconds):
             if delivery.is_accounted or delivery.is_withdrawn:

@@ -14,6 +14,7 @@ import pytest
 
 from daemon.pipeline.backlog.parking import Parking
 from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import READ_BYTES, StoredEvent
@@ -289,3 +290,24 @@ async def test_of_large_events_a_few_are_read_at_a_time(database_url: str, monke
         await there.count(20)
         await it.until_row(NONE_PARKED)
     assert max(sizes) < READ_BYTES + 2 * size
+
+
+async def test_while_very_many_lanes_are_refilled_what_holds_up_others_is_looked_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps: list[float] = []
+
+    async def refill(_parking: Parking, _lane: Lane, _chunk_events: int) -> int:
+        await asyncio.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(Parking, "_refill", refill)
+    tunables = Tunables(sweep_seconds=0.005)
+    async with pipeline_process(database_url, run=False, tunables=tunables) as it:
+        lanes = it.pipeline._lanes
+        monkeypatch.setattr(lanes, "sweep", sweeps.append)
+        it.pipeline._ledger.adopt(Takeover(checkpoints={0: 0}))
+        for _ in range(10):
+            lanes.park(lanes.lane(uuid4(), 0))
+        await it.pipeline._backlog.parking._refill_all()
+    assert len(sweeps) >= 9
