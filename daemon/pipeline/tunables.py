@@ -26,9 +26,11 @@ class Tunables:
     room_part: float = 0.75
     # One shard takes no more than this part of what the others leave: nearly all while they have nothing, and half each
     # if two want all. What is left over lets the others begin. The second part of the ledger it may have in any case,
-    # lest shards that are equally busy are told apart.
+    # lest shards that are equally busy are told apart. One with less than the third part goes on although the ledger is
+    # full: one event for a thousand routes fills it, and would hold up everybody else's.
     shard_part: float = 0.9
     least_shard_part: float = 0.125
+    light_shard_part: float = 1 / 32
     # A tenant that has most of a shard which is left behind, and full, for so long is set aside: its events are read
     # apart from those of its shard. So many tenants at a time; and a shard that is so many pairs ahead of one of them
     # waits, since its next owner reads again what was decided meanwhile.
@@ -89,6 +91,8 @@ class Tunables:
     crowded_events: int = 20_000
     # An ordered lane that waits for a retry looks again whether it is still there: it may be suppressed or expired.
     look_again_seconds: float = 1.0
+    # So many of those retries are known at a time, the first ones: a route may have hundreds of thousands.
+    failing_positions: int = 1000
     # Between two looks at the ranges, lest they outlive their events.
     age_seconds: float = 600.0
 
@@ -117,6 +121,8 @@ class Tunables:
     # are ordered; but of each ordered route the first one. Not more bytes than `max_bytes` either, but for one of each
     # route.
     retry_held_limit: int = 4000
+    # No tenant has more than this part of the places that the others leave, but as many as one of its routes may have.
+    retry_tenant_part: float = 0.75
     # A route with a rate has no more in memory than it may send in this time, which is longer than until the next look;
     # the same holds for what is parked.
     paced_seconds: float = 4.0

@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 DEADLOCK_REPEATS = 2
 
 SHARDS = 16
+# So much is read in one question, which has a deadline: events may be large.
+READ_BYTES = 8 * 1024 * 1024
 
 
 def shard_of(tenant: str) -> int:
@@ -99,8 +101,9 @@ class StoredEvent:
         return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
 
 
-# `StoredEvent.size_bytes`, without reading the event.
-EVENT_SIZE = "octet_length(data) + coalesce(octet_length(context), 0) + coalesce(octet_length(snapshot), 0) + 500"
+# The length of an event's payload, and `StoredEvent.size_bytes`, without reading the event.
+PAYLOAD_SIZE = "octet_length(data) + coalesce(octet_length(context), 0) + coalesce(octet_length(snapshot), 0)"
+EVENT_SIZE = f"{PAYLOAD_SIZE} + 500"
 
 EVENT_COLUMNS = (
     "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route, hops"
@@ -124,6 +127,13 @@ _AT = _WITH_TICK % "seq = $1 AND recorded_at >= $2"
 _BY_SEQ = f"""
 SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
  WHERE seq = ANY ($1::bigint[]) AND recorded_at >= $2 AND recorded_at <= $3
+"""
+# The first ones of these, in the order of $1, that have $4 bytes together.
+_FIRST_BY_SEQ = f"""
+SELECT {EVENT_COLUMNS}
+  FROM (SELECT *, sum({EVENT_SIZE}) OVER (ORDER BY array_position($1::bigint[], seq)) - ({EVENT_SIZE}) AS bytes_before
+          FROM ({_BY_SEQ}) found) measured
+ WHERE bytes_before < $4
 """
 
 
@@ -246,3 +256,20 @@ async def by_seq(database: Database, recorded_ats: dict[int, datetime]) -> dict[
             _BY_SEQ, list(recorded_ats), min(recorded_ats.values()), max(recorded_ats.values())
         )
     return {row["seq"]: StoredEvent(**row, tick=None, closed_upto=None) for row in rows}
+
+
+async def first_by_seq(
+    database: Database, recorded_ats: dict[int, datetime], *, most_bytes: int = READ_BYTES
+) -> dict[int, StoredEvent | None]:
+    """The first of these events, in the order given, until they have `most_bytes` together. None for one that retention
+    dropped.
+    """
+    if not recorded_ats:
+        return {}
+    asked, bounds = list(recorded_ats), (min(recorded_ats.values()), max(recorded_ats.values()))
+    async with database.connection(seconds=10) as connection:
+        rows = await connection.fetch(_FIRST_BY_SEQ, asked, *bounds, most_bytes)
+    found = {row["seq"]: StoredEvent(**row, tick=None, closed_upto=None) for row in rows}
+    if sum(event.size_bytes for event in found.values()) >= most_bytes:
+        asked = asked[: max(map(asked.index, found)) + 1]
+    return {seq: found.get(seq) for seq in asked}

@@ -28,15 +28,16 @@ from typing import NamedTuple
 
 import asyncpg
 
-from eventstore.domain_events.events import EVENT_COLUMNS, StoredEvent
+from eventstore.domain_events.events import EVENT_COLUMNS, PAYLOAD_SIZE, StoredEvent
 from eventstore.domain_events.ticks import EMPTY_SNAP, Tick
 from eventstore.postgres.connect import Database
 
 PAGE_ROWS = 1000
 PAGE_BYTES = 8 * 1024 * 1024
-# Nearly every cut has fewer events than this. So many are read without knowing their size: they are PAGE_BYTES if each
-# has the greatest length that the API takes by default.
+# Nearly every cut has fewer events than this. So many are read without knowing their size, but for the payloads of
+# those that are larger than the API takes by default. If there is one of these, the cut is measured.
 FEW_ROWS = 32
+_SMALL_BYTES = PAGE_BYTES // FEW_ROWS
 # A read ahead that nobody needs any more may end within this time.
 _LAST_READ_SECONDS = 1.0
 
@@ -92,12 +93,19 @@ _MEASURE = f"""
 SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes, min(seq) AS first, max(seq) AS last,
        min(seq) FILTER (WHERE txid >= $2::xid8) AS first_timely,
        count(*) FILTER (WHERE txid < $2::xid8) AS late
-  FROM ({_CUT.format(columns="seq, txid, octet_length(data) + coalesce(octet_length(snapshot), 0) AS size")}) cut
+  FROM ({_CUT.format(columns=f"seq, txid, {PAYLOAD_SIZE} AS size")}) cut
 """
 
+_IF_SMALL = ", ".join(
+    f"CASE WHEN {PAYLOAD_SIZE} <= {_SMALL_BYTES} THEN {name} END AS {name}" for name in ("data", "context", "snapshot")
+)
+
 # At most $6 rows, whichever are found first: if there are fewer, they are the cut. The inner limit ends the search; to
-# sort before it would be to read the whole cut.
-_FEW = f"SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)} LIMIT $6) cut ORDER BY seq"
+# sort before it would be to read the whole cut. `data` is null in a large one.
+_FEW_ROWS_OF = "SELECT * FROM ({cut} LIMIT $6) cut ORDER BY seq"
+_FEW = _FEW_ROWS_OF.format(
+    cut=_CUT.format(columns=EVENT_COLUMNS.replace("data, context, snapshot", _IF_SMALL)),
+)
 
 _WHOLE = f"SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)}) cut ORDER BY seq LIMIT $6"
 
@@ -136,8 +144,9 @@ def _without(statement: str) -> str:
 _LEAN_COLUMNS = EVENT_COLUMNS.replace(
     "data, context, snapshot", "''::bytea AS data, NULL::bytea AS context, NULL::bytea AS snapshot"
 )
-_LEAN_FEW, _LEAN_WALK, _LEAN_PICK, _LEAN_RESTORED = (
-    statement.replace(EVENT_COLUMNS, _LEAN_COLUMNS) for statement in (_FEW, _WALK, _PICK, _RESTORED)
+_LEAN_FEW = _FEW_ROWS_OF.format(cut=_CUT.format(columns=_LEAN_COLUMNS))
+_LEAN_WALK, _LEAN_PICK, _LEAN_RESTORED = (
+    statement.replace(EVENT_COLUMNS, _LEAN_COLUMNS) for statement in (_WALK, _PICK, _RESTORED)
 )
 
 
@@ -214,7 +223,7 @@ async def read_cut(
     few, size, most_bytes = min(FEW_ROWS, PAGE_ROWS), None, page_bytes or PAGE_BYTES
     async with database.connection(seconds=30) as connection:
         rows = await _fetch(connection, without, _FEW, *bound, few)
-        if len(rows) == few:
+        if len(rows) == few or any(row["data"] is None for row in rows):
             (size,) = await _fetch(connection, without, _MEASURE, *bound)
             if size["rows"] <= PAGE_ROWS and size["bytes"] <= most_bytes:
                 rows, size = await _fetch(connection, without, _WHOLE, *bound, PAGE_ROWS), None

@@ -99,6 +99,7 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_
          WHERE r.shard = mine.shard AND r.due_at <= least({STATEMENT_TIME}, $6)
            AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
            AND r.route_id NOT IN (SELECT * FROM unnest($5::uuid[]))
+           AND r.tenant NOT IN (SELECT * FROM unnest($7::text[]))
          ORDER BY r.due_at LIMIT $4) due
      ORDER BY due.due_at LIMIT $4) found
  ORDER BY due_at
@@ -134,8 +135,13 @@ SELECT (SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
        NOT EXISTS (SELECT FROM hookledger.retry WHERE shard = ANY ($1::smallint[]))
 """
 
+# The first $2 of each route. Which are tests is looked up in their order, until there are so many others.
 _FAILING = f"""
-SELECT r.route_id, r.tick, r.seq FROM hookledger.retry r WHERE r.route_id = ANY ($1::uuid[]) AND NOT {_IS_TEST}
+SELECT asked.route_id, first.tick, first.seq
+  FROM unnest($1::uuid[]) AS asked (route_id), LATERAL (
+    SELECT r.tick, r.seq
+      FROM (SELECT * FROM hookledger.retry WHERE route_id = asked.route_id ORDER BY tick, seq OFFSET 0) r
+     WHERE NOT {_IS_TEST} LIMIT $2) first
 """
 
 _OLDEST_PACKED = """
@@ -169,14 +175,23 @@ async def due(
     held: Collection[Pair],
     limit: int,
     without: Collection[UUID] = (),
+    without_tenants: Collection[str] = (),
     latest: datetime | None = None,
 ) -> list[WaitingDelivery]:
-    """At most `limit` deliveries that are due now, oldest first, except those in `held` and those of routes in
-    `without`. What is due after `latest`, in steady time, is not due, whatever the database's clock says.
+    """At most `limit` deliveries that are due now, oldest first, except those in `held`, those of routes in `without`
+    and those of `without_tenants`. What is due after `latest`, in steady time, is not due, whatever the database's
+    clock says.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(
-            _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without), latest
+            _DUE,
+            shards,
+            [route_id for route_id, _ in held],
+            [seq for _, seq in held],
+            limit,
+            list(without),
+            latest,
+            list(without_tenants),
         )
     return [WaitingDelivery(**row) for row in rows]
 
@@ -207,11 +222,13 @@ async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID,
     return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], _range_from(row)) for row in rows}
 
 
-async def failing(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
-    """For each of these routes the positions of its deliveries that have a row in `retry`, but for test events."""
+async def failing(database: Database, route_ids: Collection[UUID], *, each: int) -> dict[UUID, set[LogPosition]]:
+    """For each of these routes the first positions, at most `each`, of its deliveries that have a row in `retry`, but
+    for test events.
+    """
     found: dict[UUID, set[LogPosition]] = {route_id: set() for route_id in route_ids}
     async with database.connection() as connection:
-        rows = await connection.fetch(_FAILING, list(route_ids))
+        rows = await connection.fetch(_FAILING, list(route_ids), each)
     for route_id, tick, seq in rows:
         found[route_id].add((tick, seq))
     return found

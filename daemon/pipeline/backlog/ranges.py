@@ -85,8 +85,7 @@ class _Payloads:
         if event.seq not in self._read:
             ahead = islice(self._events, place, None)
             few = list(islice((each for each in ahead if self._is_asked(each)), tail.FEW_ROWS))
-            found = await domain_events.by_seq(self._database, {each.seq: each.recorded_at for each in few})
-            self._read = {each.seq: found.get(each.seq) for each in few}
+            self._read = await domain_events.first_by_seq(self._database, {each.seq: each.recorded_at for each in few})
         stored = self._read[event.seq]
         return None if stored is None else payload_event(stored, event_time=event.event_time)
 

@@ -5,7 +5,8 @@ are passed over, from when they are taken up (or written while a request is unde
 
 Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
 as many as it may send until the next look, and all receivers that are slow have half of the places together, and so
-have all ordered routes. Else the routes of one tenant could take all of them, and nobody else's retries would be sent.
+have all ordered routes. A tenant has three quarters of what the others leave at most, of all and of those for slow
+receivers. Else the routes of one tenant could take all of them, and nobody else's retries would be sent.
 The share of an ordered route is filled from the front of its order, and its first one has a place in any case: the
 others wait for that one. While the events in memory are too large altogether, each route gets one delivery.
 """
@@ -29,13 +30,11 @@ from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
+from eventstore.domain_events.events import READ_BYTES
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
 from eventstore.progress.backlog import WaitingDelivery
 from eventstore.progress.rows import AttemptRow
-
-# So much is read in one question, which has a deadline.
-READ_BYTES = 8 * 1024 * 1024
 
 _had_retry_row, _outcome = attrgetter("had_retry_row"), attrgetter("outcome")
 
@@ -49,34 +48,63 @@ class _Places:
         working_set: WorkingSet,
         held: Iterable[RouteAndSeq],
         is_ordered: Callable[[UUID], bool],
+        tenant_of: Callable[[UUID], str],
         tunables: Tunables,
     ) -> None:
         self._lanes = lanes
         self._working_set = working_set
         self._is_ordered = is_ordered
+        self._tenant_of = tenant_of
         self._tunables = tunables
         self._now = time.monotonic()
         self._bytes = working_set.size_bytes
         self._share = Counter(route_id for route_id, _ in held)
+        self._of_tenant = Counter[str]()
+        for route_id, count in self._share.items():
+            self._of_tenant[tenant_of(route_id)] += count
         self._ordered = sum(count for route_id, count in self._share.items() if is_ordered(route_id))
         self._others = self._share.total() - self._ordered
-        self._slow = sum(count for route_id, count in self._share.items() if self._is_slow(route_id))
+        self._slow_of = Counter[str]()
+        for route_id, count in self._share.items():
+            if self._is_slow(route_id):
+                self._slow_of[tenant_of(route_id)] += count
+        self._slow = self._slow_of.total()
 
     @property
     def are_free(self) -> bool:
+        return self._free > 0
+
+    @property
+    def _free(self) -> int:
         # Ordered routes may have more in memory than they have places, because of their first ones.
         taken = self._others + min(self._ordered, part_of_places(self._tunables))
-        return taken < self._tunables.retry_held_limit
+        return self._tunables.retry_held_limit - taken
+
+    @property
+    def without_tenants(self) -> list[str]:
+        """The tenants that may have no more."""
+        return [tenant for tenant in self._of_tenant if self._has_share(tenant)]
 
     @property
     def without(self) -> set[UUID]:
         """The routes that may have no more, as far as that is known before anything of them is read."""
-        special = [lane.route_id for lane in self._lanes if lane.pace is not None or lane.is_slow]
-        return {
-            route_id
-            for route_id in {*self._share, *special}
-            if not self._is_ordered(route_id) and not self._may_have_more(route_id)
-        }
+        routes = [*self._share, *(lane.route_id for lane in self._lanes if lane.pace is not None)]
+        found = {route for route in routes if not self._is_ordered(route) and not self._may_have_more(route)}
+        full = self._tenants_without_slow()
+        if full is None or full:
+            # A hundred thousand may be slow: no more is asked of each than what it has at hand.
+            found.update(
+                lane.route_id
+                for lane in self._lanes
+                if lane.is_slow and not lane.is_ordered and (full is None or lane.tenant in full)
+            )
+        return found
+
+    def _tenants_without_slow(self) -> set[str] | None:
+        """The tenants of which no slow receiver may have more; None for all of them."""
+        if self._slow >= part_of_places(self._tunables):
+            return None
+        return {tenant for tenant in self._slow_of if self._has_share_of_slow(tenant)}
 
     def take(self, row: WaitingDelivery, *, in_any_case: bool = False) -> bool:
         """Takes a place for one more of a route; False if it may have none."""
@@ -85,26 +113,43 @@ class _Places:
             return False
         self._bytes += row.size_bytes
         self._share[route_id] += 1
+        self._of_tenant[self._tenant_of(route_id)] += 1
         if self._is_ordered(route_id):
             self._ordered += 1
         else:
             self._others += 1
-            self._slow += self._is_slow(route_id)
+            if self._is_slow(route_id):
+                self._slow += 1
+                self._slow_of[self._tenant_of(route_id)] += 1
         return True
 
     def _may_have_more(self, route_id: UUID) -> bool:
         tunables, lane, share = self._tunables, self._lanes.known(route_id), self._share[route_id]
+        tenant = self._tenant_of(route_id)
         if self._bytes >= tunables.max_bytes and (share or self._working_set.has(route_id)):
+            return False
+        if self._has_share(tenant):
             return False
         if self._is_ordered(route_id):
             has_places = self.are_free and self._ordered < part_of_places(tunables)
             return has_places and share < tunables.retry_route_limit
         most = tunables.retry_route_limit
         if lane is not None:
-            if lane.is_slow and self._slow >= part_of_places(tunables):
+            if lane.is_slow and self._has_share_of_slow(tenant):
                 return False
             most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
         return share < most
+
+    def _has_share(self, tenant: str) -> bool:
+        return self._is_share(self._of_tenant[tenant], self._free)
+
+    def _has_share_of_slow(self, tenant: str) -> bool:
+        free = part_of_places(self._tunables) - self._slow
+        return free <= 0 or self._is_share(self._slow_of[tenant], free)
+
+    def _is_share(self, own: int, free: int) -> bool:
+        """True if a tenant that has so many places leaves the free ones to the others."""
+        return own >= max(self._tunables.retry_route_limit, (free + own) * self._tunables.retry_tenant_part)
 
     def _is_slow(self, route_id: UUID) -> bool:
         lane = self._lanes.known(route_id)
@@ -194,7 +239,7 @@ class Retrier:
         self._dropped.clear()
         self._let_go()
         held = {delivery.pair for delivery in self._working_set.with_retry_row()}
-        places = _Places(self._lanes, self._working_set, held, self._is_ordered, self._tunables)
+        places = _Places(self._lanes, self._working_set, held, self._is_ordered, self._tenant_of, self._tunables)
         ordered: set[UUID] = set()
         refused: set[UUID] = set()
         while places.are_free:
@@ -203,6 +248,7 @@ class Retrier:
                 shards,
                 held=held,
                 without=places.without | ordered | refused,
+                without_tenants=places.without_tenants,
                 limit=self._tunables.retry_page_rows,
                 latest=self._clock.latest(),
             )
@@ -279,6 +325,10 @@ class Retrier:
     def _is_ordered(self, route_id: UUID) -> bool:
         timeline = self._index.timeline(route_id)
         return timeline is not None and timeline.current.config.ordered
+
+    def _tenant_of(self, route_id: UUID) -> str:
+        timeline = self._index.timeline(route_id)
+        return "" if timeline is None else timeline.current.tenant
 
 
 def _by_bytes(rows: Iterable[WaitingDelivery]) -> Iterator[list[WaitingDelivery]]:

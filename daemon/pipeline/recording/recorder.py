@@ -237,6 +237,8 @@ class Recorder:
 
     def has_unwritten(self, route_id: UUID) -> bool:
         """True if the route has an outcome that is noted and not yet to be found in the database."""
+        if not self._working_set.has(route_id):  # asked of each of very many lanes
+            return False
         return any(d.route_id == route_id for buffer in (self._writing, self._buffer) for d in buffer.ended)
 
     @property

@@ -41,8 +41,8 @@ class Lane:
 
     `is_parking` tells that what arrives is written down. `parkings` counts what was ever written down. `ranged_upto` is
     the last tick that has anything in the range. `failing` are the positions of deliveries that have a row in `retry`,
-    but for test events, for an ordered lane; None while that is not known. `is_known` tells that the receiver has once
-    answered or failed.
+    but for test events, for an ordered lane: all of them, or the first ones up to `failing_upto`. None while that is
+    not known. `is_known` tells that the receiver has once answered or failed.
     """
 
     __slots__ = (
@@ -53,6 +53,7 @@ class Lane:
         "completed",
         "due",
         "failing",
+        "failing_upto",
         "in_flight",
         "is_in_ready_queue",
         "is_known",
@@ -70,14 +71,18 @@ class Lane:
         "route_id",
         "shard",
         "state",
+        "tenant",
         "tests",
         "timer_at",
         "typical_seconds",
     )
 
-    def __init__(self, route_id: UUID, *, shard: int, limit: int, failures_to_open: int, tunables: Tunables) -> None:
+    def __init__(
+        self, route_id: UUID, *, tenant: str, shard: int, limit: int, failures_to_open: int, tunables: Tunables
+    ) -> None:
         self._tunables = tunables
         self.route_id = route_id
+        self.tenant = tenant
         self.shard = shard
         self.limit = limit
         self.state = LaneState.LIVE
@@ -94,6 +99,7 @@ class Lane:
         self.pace: RequestRate | None = None
         self.is_ordered = False
         self.failing: set[LogPosition] | None = None
+        self.failing_upto: LogPosition | None = None
         self.in_flight = 0
         self.completed = 0
         self.busy_measures = 0
@@ -267,7 +273,7 @@ class Lane:
         self.in_flight -= 1
         self.completed += 1
         if self.is_ordered and self.failing is not None and not delivery.is_withdrawn and not delivery.is_test:
-            (self.failing.add if delivery.has_retry_row else self.failing.discard)(delivery.position)
+            self._note_failing(self.failing, delivery)
         if delivery.succeeded is None:
             if self.pace is not None:
                 self.pace.cancel_start()
@@ -278,6 +284,11 @@ class Lane:
             self.breaker.succeeded()
             return False
         return self.breaker.failed(now, roll=roll)
+
+    def wait_for(self, failing: set[LogPosition], *, most: int) -> None:
+        """Tells an ordered lane what it has to wait for. If these are `most`, there may be more behind them."""
+        self.failing = failing
+        self.failing_upto = max(failing) if len(failing) >= most else None
 
     def found_slow(self) -> None:
         """Notes that a request is under way for longer than SLOW_SECONDS."""
@@ -329,6 +340,16 @@ class Lane:
         if self.failing and min(self.failing) < first[0].position:
             return None
         return None if first is self.queue and not self.breaker.capacity(now) else first
+
+    def _note_failing(self, failing: set[LogPosition], delivery: Delivery) -> None:
+        """Notes whether a delivery has a row in `retry` now."""
+        position, upto = delivery.position, self.failing_upto
+        if not delivery.has_retry_row:
+            failing.discard(position)
+            if not failing and upto is not None:
+                self.failing = None
+        elif upto is None or position <= upto:
+            failing.add(position)
 
     def _insert(self, queue: deque[Delivery], delivery: Delivery) -> None:
         queue.append(delivery)

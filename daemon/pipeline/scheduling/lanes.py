@@ -1,7 +1,8 @@
 """Lanes keep routes apart: each route has a queue and limits of its own, and a lane that cannot keep up is parked.
 
-Workers take turns over the lanes that have something to do, one delivery at a time, so a full lane gets no more of
-them than an empty one. A lane either queues what the tailer decides, or has it written down; then it is filled through
+Workers take turns over the tenants that have something to do, and over the lanes of each, one delivery at a time: a
+full lane gets no more of them than an empty one, and a tenant with a thousand lanes no more than one with a single
+lane. A lane either queues what the tailer decides, or has it written down; then it is filled through
 `daemon.pipeline.backlog.parking`, in order, until nothing is left in the tables (`core.delivery.states.lane_states`).
 
 A lane starts its requests in one of two pools (`daemon.pipeline.scheduling.pools`), by whether its receiver is prompt
@@ -27,7 +28,7 @@ from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lane import SLOW_SECONDS, Lane
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.scheduling.pools import Pool, SendingLimits
+from daemon.pipeline.scheduling.pools import TENANT_PART, Pool, SendingLimits
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
@@ -81,6 +82,9 @@ class Lanes:
         self._is_closed = False
         self.active: dict[UUID, Lane] = {}
         self.in_flight: dict[Delivery, None] = {}
+        self._in_flight_of: dict[str, int] = {}  # by tenant
+        # With fewer requests in flight no tenant has its share of the workers.
+        self._crowded = int(TENANT_PART * limits.workers)
         self.room = Wakeup()
 
     def __iter__(self) -> Iterator[Lane]:
@@ -90,15 +94,15 @@ class Lanes:
         """The lane of a route, made when it is first needed."""
         lane = self._lanes.get(route_id)
         if lane is None:
-            limits = self._limits
+            limits, timeline = self._limits, self._index.timeline(route_id)
             lane = self._lanes[route_id] = Lane(
                 route_id,
+                tenant="" if timeline is None else timeline.current.tenant,
                 shard=shard,
                 limit=limits.route_concurrency,
                 failures_to_open=limits.breaker_failures,
                 tunables=self._tunables,
             )
-            timeline = self._index.timeline(route_id)
             if timeline is not None:
                 lane.configure(timeline.current.config)
         return lane
@@ -184,7 +188,7 @@ class Lanes:
 
     def next(self) -> Delivery | None:
         """The next delivery to attempt, None if there is none now. Give it back with `done`."""
-        if self._is_closed or not (self._fast.ready or self._slow.ready):
+        if self._is_closed or not (self._fast.turns or self._slow.turns):
             return None
         # Once more the first one: the second may have found a lane that belongs there by now.
         return self._next(self._fast) or self._next(self._slow) or self._next(self._fast)
@@ -196,12 +200,19 @@ class Lanes:
         del self.in_flight[delivery]
         (self._slow if delivery.is_slow else self._fast).in_flight -= 1
         lane = self._lanes[delivery.route_id]
+        if left := self._in_flight_of[lane.tenant] - 1:
+            self._in_flight_of[lane.tenant] = left
+        else:
+            del self._in_flight_of[lane.tenant]
         now, roll = time.monotonic(), random()  # noqa: S311 - spreads probes, hides nothing
         # A request that ends after its shard has gone says nothing that the lane could act on: its rows are another's.
         if lane.done(delivery, now, roll) and not delivery.is_withdrawn:
             self._break(lane)
         if lane.is_parking and lane.load < self._tunables.low_water:
             self.room.set()
+        if self._fast.withheld or self._slow.withheld:
+            self._fast.release()
+            self._slow.release()
         self._line_up(lane, now, wakes=not takes_next)
 
     def sweep(self, now: float) -> None:
@@ -224,7 +235,7 @@ class Lanes:
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
         """Tells an ordered lane what it has to wait for."""
-        lane.failing = failing
+        lane.wait_for(failing, most=self._tunables.failing_positions)
         self._line_up(lane, time.monotonic())
 
     def withdraw(self, delivery: Delivery) -> None:
@@ -246,7 +257,7 @@ class Lanes:
 
     def rest(self, now: float) -> None:
         """No longer looks after lanes that have nothing to do."""
-        for lane in [lane for lane in self.active.values() if not lane.load and not lane.is_parking]:
+        for lane in [lane for lane in self.active.values() if not lane.is_parking and not lane.load]:
             lane.rest()
             del self.active[lane.route_id]
             self._resting[lane.route_id] = now
@@ -368,9 +379,12 @@ class Lanes:
         return lane.has_memory(now) and not (is_fleeting and rested_seconds >= self._tunables.learned_lane_seconds)
 
     def _next(self, pool: Pool) -> Delivery | None:
-        while pool.ready and pool.in_flight < pool.places:
+        while pool.turns and pool.in_flight < pool.places:
+            if len(self.in_flight) >= self._crowded and self._has_share(pool.turns[0]):
+                pool.withhold()
+                continue
             now = time.monotonic()
-            lane = pool.ready.popleft()
+            lane = pool.next_lane()
             lane.is_in_ready_queue = False
             if lane.is_slow is not (pool is self._slow):
                 self._line_up(lane, now)
@@ -384,9 +398,16 @@ class Lanes:
             delivery.is_slow = pool is self._slow
             pool.in_flight += 1
             self.in_flight[delivery] = None
+            self._in_flight_of[lane.tenant] = self._in_flight_of.get(lane.tenant, 0) + 1
             self._line_up(lane, now)
             return delivery
         return None
+
+    def _has_share(self, tenant: str) -> bool:
+        """True if a tenant has so many workers that the rest is left to the others."""
+        own, limits = self._in_flight_of.get(tenant, 0), self._limits
+        others = len(self.in_flight) - own
+        return own > limits.route_concurrency and own >= TENANT_PART * (limits.workers - others)
 
     def _line_up(self, lane: Lane, now: float, *, wakes: bool = True) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""
@@ -396,7 +417,7 @@ class Lanes:
         if wait == 0:
             lane.is_in_ready_queue = True
             pool = self._slow if lane.is_slow else self._fast
-            pool.ready.append(lane)
+            pool.line_up(lane)
             if wakes and pool.in_flight < pool.places:
                 self._wake()
         elif now + wait < lane.timer_at:

@@ -5,8 +5,9 @@ whatever takes long is written down as waiting (`daemon.pipeline.backlog.parking
 held in memory: when it is full the tailer stops reading, and lag grows in the log alone.
 
 No shard fills it alone. One that has most of what the others leave is full by itself: the tailer leaves it behind and
-reads on for the others, so the deliveries of a tenant do not wait for the burst of another one. A tenant that keeps its
-shard full is set aside, and has a share of its own then.
+reads on for the others, so the deliveries of a tenant do not wait for the burst of another one. Nor do those of a shard
+that has little, when the ledger is full. A tenant that keeps its shard full is set aside, and has a share of its own
+then.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class _Shard:
 
 class Ledger:
     """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`. It `has_room` while
-    memory takes more deliveries. `moved` is set when a checkpoint may have moved: the recorder sleeps until then.
+    memory takes more deliveries, of whatever shard. `moved` is set when a checkpoint may have moved: the recorder
+    sleeps until then.
     """
 
     def __init__(self, tunables: Tunables = DEFAULTS) -> None:
@@ -87,6 +89,8 @@ class Ledger:
         self._shard_part = tunables.shard_part
         self._least_pairs = tunables.max_pairs * tunables.least_shard_part
         self._least_bytes = tunables.max_bytes * tunables.least_shard_part
+        self._light_pairs = tunables.max_pairs * tunables.light_shard_part
+        self._light_bytes = tunables.max_bytes * tunables.light_shard_part
         # What a pair weighs beside its event, so that many small ones weigh as much as a few large ones.
         self._pair_bytes = tunables.max_bytes // tunables.max_pairs
         self._ahead_pairs = tunables.ahead_pairs
@@ -253,17 +257,26 @@ class Ledger:
         await self._room.wait()
 
     def has_room_of(self, shard: int, tenant: str | None = None) -> bool:
-        """True if memory takes more deliveries, and more of this shard, or of this tenant if it was set aside. On the
-        hot path.
-        """
-        return self.has_room and not self.has_share(shard, tenant)
+        """True if memory takes more of this shard, or of this tenant if it was set aside. On the hot path."""
+        found = self._shards.get(shard)
+        if found is None:
+            return self.has_room
+        share = found.share(tenant)
+        return not share.is_full and (
+            self.has_room or (share.pairs < self._light_pairs and share.bytes < self._light_bytes)
+        )
 
     def has_share(self, shard: int, tenant: str | None = None) -> bool:
         """True if a shard, or a tenant that was set aside of it, has so much of the ledger that the rest is left to the
         others. On the hot path.
         """
         found = self._shards.get(shard)
-        return found is not None and found.share(tenant).is_full
+        if found is None:
+            return False
+        share = found.share(tenant)
+        return share.is_full or (
+            not self.has_room and (share.pairs >= self._least_pairs or share.bytes >= self._least_bytes)
+        )
 
     async def room_of(self, shard: int, tenant: str | None = None) -> None:
         """Waits until there is room in memory for more of a shard, or of a tenant that was set aside of it; or until

@@ -3,7 +3,11 @@
 A prompt lane starts in the fast pool, which has `concurrency` places. A lane whose requests take long starts in the
 slow pool. A request that turns out to be slow moves over, so its place is free again after a second, whatever the
 receiver does. There are workers for twice `concurrency`: requests that moved over may be more than the slow pool has
-places.
+places. A tenant has three quarters of the workers that the others leave at most: a thousand receivers that hang would
+have all of them in two seconds, and hold up everybody until their requests time out.
+
+Tenants take turns at the places, and so do the lanes of one tenant. Else a tenant with a thousand busy routes would
+have a thousand turns for one of another: with receivers that take 0.8 s, the others waited for 10 s.
 
 A receiver that never answered may never do so. When many requests are in flight, the lane of such a receiver has only
 one of them until it is known. Otherwise two hundred names that never resolve would hold every place for a second.
@@ -20,6 +24,9 @@ from daemon.pipeline.scheduling.lane import Lane
 SLOW_PART = 0.25
 # The part of `concurrency` that may be in flight before each unknown lane is limited to one request.
 TRIAL_PART = 0.125
+# The part of the workers that the others leave that one tenant may have. More than both pools have places, so that a
+# tenant that is alone has all of these.
+TENANT_PART = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +54,43 @@ class SendingLimits:
 
 
 class Pool:
-    """Places for requests, and the lanes that are ready to take one."""
+    """Places for requests, and the lanes that are ready to take one. `turns` are the tenants of these lanes, in the
+    order of their turns, but for those in `withheld`.
+    """
 
-    __slots__ = ("in_flight", "places", "ready")
+    __slots__ = ("_ready", "in_flight", "places", "turns", "withheld")
 
     def __init__(self, places: int) -> None:
         self.places = places
         self.in_flight = 0
-        self.ready: deque[Lane] = deque()
+        self.turns: deque[str] = deque()
+        self.withheld: list[str] = []
+        self._ready: dict[str, deque[Lane]] = {}
+
+    def line_up(self, lane: Lane) -> None:
+        """Puts a lane behind the others of its tenant."""
+        lanes = self._ready.get(lane.tenant)
+        if lanes is None:
+            lanes = self._ready[lane.tenant] = deque()
+            self.turns.append(lane.tenant)
+        lanes.append(lane)
+
+    def next_lane(self) -> Lane:
+        """The lane whose turn it is. Its tenant has its next turn after all others."""
+        tenant = self.turns.popleft()
+        lanes = self._ready[tenant]
+        lane = lanes.popleft()
+        if lanes:
+            self.turns.append(tenant)
+        else:
+            del self._ready[tenant]
+        return lane
+
+    def withhold(self) -> None:
+        """Passes over the tenant whose turn it is until `release`."""
+        self.withheld.append(self.turns.popleft())
+
+    def release(self) -> None:
+        """Gives those who were passed over their turns again."""
+        self.turns.extend(self.withheld)
+        self.withheld.clear()

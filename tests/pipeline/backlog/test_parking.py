@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
+from uuid import uuid4
 
 import pytest
 
 from daemon.pipeline.backlog.parking import Parking
+from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
+from eventstore.domain_events.events import READ_BYTES, StoredEvent
+from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog
 from tests.support.pipeline.crash import crashing_process, possible_duplicates
 from tests.support.pipeline.process import pipeline_process
 from tests.support.receivers.receiver import Receiver, gate, receiver
 from tests.support.until import until
+from tests.support.values.builders import new_event
 
 PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parked"
+ALL_PARKED = (
+    "SELECT (SELECT coalesce(sum(pairs), 0) FROM hookledger.parked)"
+    " + (SELECT coalesce(sum(pairs), 0) FROM hookledger.parked_range) >= $1"
+)
 NONE_PARKED = "SELECT count(*) = 0 FROM hookledger.parked"
 
 
@@ -105,7 +117,7 @@ async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL goes down after the packed row is read and before its events are."""
-    by_seq = domain_events.by_seq
+    first_by_seq = domain_events.first_by_seq
     fails = 3
 
     async def failing(*arguments: object) -> object:
@@ -113,14 +125,14 @@ async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
         if fails and arguments[1]:
             fails -= 1
             raise StoreUnavailable("away")
-        return await by_seq(*arguments)  # type: ignore[arg-type] # the original's arguments
+        return await first_by_seq(*arguments)  # type: ignore[arg-type] # the original's arguments
 
     async with receiver() as there, pipeline_process(database_url, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         await it.route(there.url + "/")
         published = await it.publish(count=200)
         await it.until_row(PARKED, 150)
-        monkeypatch.setattr(domain_events, "by_seq", failing)
+        monkeypatch.setattr(domain_events, "first_by_seq", failing)
         opened.set()
         await there.count(200)
         await it.until_row(NONE_PARKED)
@@ -232,3 +244,70 @@ async def test_lanes_that_recover_together_do_not_fill_memory_in_one_pass(
             await it.until_row("SELECT count(DISTINCT (route_id, seq)) = 480 FROM hookledger.attempt")
         assert set(ids_of(there)) == set(published)
     assert 30 <= next(filter(None, after_pass)) < 30 + 20 + 8
+
+
+async def test_a_look_at_very_many_lanes_leaves_the_event_loop_to_others(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False, breaker_failures=1) as it:
+        lanes, turns = it.pipeline._lanes, 0
+        it.pipeline._ledger.adopt(Takeover(checkpoints={0: 0}))
+        for _ in range(5000):
+            lane = lanes.lane(uuid4(), 0)
+            lanes.park(lane)
+            lane.breaker.failed(time.monotonic(), roll=0.5)
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        working = asyncio.create_task(others())
+        await it.pipeline._backlog.parking._refill_all()
+        working.cancel()
+        assert turns >= 5
+
+
+async def test_of_large_events_a_few_are_read_at_a_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_by_seq = domain_events.first_by_seq
+    sizes: list[int] = []
+
+    async def noted(database: Database, asked: dict[int, datetime]) -> dict[int, StoredEvent | None]:
+        found = await first_by_seq(database, asked)
+        sizes.append(sum(event.size_bytes for event in found.values() if event is not None))
+        return found
+
+    monkeypatch.setattr(domain_events, "first_by_seq", noted)
+    tunables = replace(SMALL_LANES, lane_queue=2, unmeasured_lane_queue=2, range_pairs=4)
+    size = READ_BYTES // 4
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=tunables) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/")
+        for _ in range(20):
+            await domain_events.publish(it.database, [new_event(data=b'{"n": "%b"}' % (b"x" * size))])
+            it.pipeline.hurry()
+        await it.until_row(ALL_PARKED, 16)
+        opened.set()
+        await there.count(20)
+        await it.until_row(NONE_PARKED)
+    assert max(sizes) < READ_BYTES + 2 * size
+
+
+async def test_while_very_many_lanes_are_refilled_what_holds_up_others_is_looked_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps: list[float] = []
+
+    async def refill(_parking: Parking, _lane: Lane, _chunk_events: int) -> int:
+        await asyncio.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(Parking, "_refill", refill)
+    tunables = Tunables(sweep_seconds=0.005)
+    async with pipeline_process(database_url, run=False, tunables=tunables) as it:
+        lanes = it.pipeline._lanes
+        monkeypatch.setattr(lanes, "sweep", sweeps.append)
+        it.pipeline._ledger.adopt(Takeover(checkpoints={0: 0}))
+        for _ in range(10):
+            lanes.park(lanes.lane(uuid4(), 0))
+        await it.pipeline._backlog.parking._refill_all()
+    assert len(sweeps) >= 9

@@ -9,16 +9,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
-from uuid import UUID
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
 from daemon.deliveries import sample_events
+from daemon.pipeline.backlog.retrier import _Places
 from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.scheduling.lane import Lane
+from daemon.pipeline.scheduling.lanes import DeliveryWriter, Lanes
+from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events import catalogue
@@ -178,8 +184,50 @@ async def test_more_due_retries_than_a_page_are_all_taken_up(database_url: str) 
         assert not list(it.pipeline._working_set.with_retry_row())
 
 
+@pytest.mark.parametrize(("are_slow", "places"), [(False, 15), (True, 8)])
+async def test_the_routes_of_one_tenant_do_not_take_all_places(database_url: str, are_slow: bool, places: int) -> None:
+    """All of theirs are due before that of the other tenant, and nothing of them is sent meanwhile."""
+    tunables = Tunables(retry_route_limit=2, retry_page_rows=5, retry_held_limit=20)
+    async with pipeline_process(database_url, run=False, tunables=tunables) as it:
+        for _ in range(20):
+            await it.route("https://many.example/")
+        await it.route("https://other.example/", tenant="other")
+        await it.publish(count=2)
+        await it.publish(tenant="other")
+        await it.rows(
+            "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant) "
+            "SELECT r.route_id, e.seq, e.recorded_at, e.recorded_at, 1, e.shard, 1, "
+            "       now() - CASE e.tenant WHEN 'other' THEN 1 ELSE 2 END * interval '1 minute', e.tenant "
+            "  FROM hookledger.route_event r JOIN hookledger.domain_event e USING (tenant)"
+        )
+        for route in it.projection.index.routes() if are_slow else ():
+            it.pipeline._lanes.lane(route.id, domain_events.shard_of(route.tenant)).found_slow()
+        shards = [domain_events.shard_of(tenant) for tenant in ("acme", "other")]
+        await it.pipeline._backlog.retrier._take_due(shards)
+        held = Counter(delivery.event.tenant for delivery in it.pipeline._working_set.with_retry_row())
+        assert held == {"acme": places, "other": 1}
+
+
+async def test_of_very_many_slow_receivers_none_is_asked_for_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand took a third of a second of the event loop, several times a second."""
+    monkeypatch.setattr(Lane, "due_places", None)
+    working_set, limits = WorkingSet(), SendingLimits(concurrency=8, route_concurrency=2)
+    lanes = Lanes(limits, cast("DeliveryWriter", None), working_set, RouteIndex())
+    slow = {uuid4() for _ in range(20)}
+    for route_id in slow:
+        lanes.lane(route_id, 0).found_slow()
+    for count, without in ((0, set[UUID]()), (2, slow)):
+        held = [(route_id, seq) for seq in range(5) for route_id in list(slow)[:count]]
+        tunables = Tunables(retry_held_limit=20)
+        places = _Places(lanes, working_set, held, lambda _: False, lambda _: "acme", tunables)
+        assert places.without == without
+
+
 # Four of a route, and eight altogether: three routes that hold what they cannot send would leave nothing to others.
-FEW = Tunables(retry_route_limit=4, retry_held_limit=8, retry_poll_seconds=0.2, persist_seconds=0.2)
+# All of them may be one tenant's, which has three of these routes.
+FEW = Tunables(
+    retry_route_limit=4, retry_held_limit=8, retry_tenant_part=1.0, retry_poll_seconds=0.2, persist_seconds=0.2
+)
 
 
 async def test_retries_that_wait_for_the_rate_of_their_routes_leave_room_for_others(database_url: str) -> None:

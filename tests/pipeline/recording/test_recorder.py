@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,7 @@ from tests.support.values.deliveries import delivery, outcome
 class RecorderSetup:
     database: Database
     ledger: Ledger = field(default_factory=Ledger)
+    working_set: WorkingSet = field(default_factory=WorkingSet)
     lost: list[int] = field(default_factory=list)
     shards: HeldShards = field(default_factory=HeldShards)
     written: list[AttemptRow] = field(default_factory=list)
@@ -41,7 +42,7 @@ class RecorderSetup:
             self.database,
             self.ledger,
             self.shards,
-            WorkingSet(),
+            self.working_set,
             Metrics(),
             owner="me",
             known=KnownLog(),
@@ -83,6 +84,7 @@ class RecorderSetup:
     def read(self, *deliveries: Delivery) -> None:
         for each in deliveries:
             self.ledger.add(each)
+            self.working_set.add(each)
         for shard in {d.shard for d in deliveries}:
             self.ledger.read(shard, max(d.tick for d in deliveries if d.shard == shard))
 
@@ -321,3 +323,17 @@ async def test_what_is_noted_is_known_until_it_is_written(setup: RecorderSetup) 
     await setup.recorder.flush()
     assert not setup.recorder.has_unwritten(route)
     assert not setup.recorder.is_parking(route)
+
+
+async def test_whether_a_route_without_anything_in_memory_has_something_unwritten_takes_no_search(
+    setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unread(list[Delivery]):
+        def __iter__(self) -> Iterator[Delivery]:
+            raise AssertionError("a hundred thousand lanes are asked for at once, of thousands of outcomes")
+
+    one = delivery(1)
+    setup.read(one)
+    setup.attempted(one)
+    monkeypatch.setattr(setup.recorder._buffer, "ended", Unread(setup.recorder._buffer.ended))
+    assert not setup.recorder.has_unwritten(uuid4())

@@ -77,6 +77,19 @@ async def test_workers_take_turns_over_the_lanes() -> None:
     assert order == [0, 9, 1, 2, 3, 4]
 
 
+async def test_tenants_take_turns_whatever_number_of_lanes_they_have() -> None:
+    index, routes = RouteIndex(), [uuid4() for _ in range(6)]
+    for place, route in enumerate(routes, start=1):
+        index.apply(created(route_id=route, pos=place, tenant="few" if place == 6 else "many"))
+    lanes, _ = make(limit=10, index=index)
+    for seq, route in enumerate(routes[:5]):
+        lanes.offer(delivery(seq, route_id=route))
+    for seq in (7, 8, 9):
+        lanes.offer(delivery(seq, route_id=routes[5]))
+    order = [(await taken(lanes)).event.seq for _ in range(8)]
+    assert order == [0, 7, 1, 8, 2, 9, 3, 4]
+
+
 async def test_a_lane_has_at_most_its_limit_under_way() -> None:
     lanes, _ = make(limit=2)
     route = uuid4()

@@ -88,7 +88,26 @@ async def test_a_shard_may_have_most_of_what_the_others_leave(others: int, share
     assert ledger.has_share(0)
     assert not ledger.has_room_of(0)
     assert not ledger.has_share(2)
-    assert ledger.has_room_of(2) == (others + share < 800)
+    assert ledger.has_room == (others + share < 800)
+
+
+async def test_in_a_full_ledger_a_shard_that_has_little_goes_on_and_one_that_has_much_is_left_behind() -> None:
+    ledger = Ledger(Tunables(max_pairs=800))
+    ledger.adopt(Takeover(checkpoints={0: 0, 1: 0, 2: 0}))
+    for n in range(100):
+        ledger.add(delivery(n, shard=1))
+    for n in range(700):
+        ledger.add(delivery(n, shard=2))
+    assert not ledger.has_room
+    for n in range(25):
+        assert ledger.has_room_of(0)
+        ledger.add(delivery(n, shard=0))
+    assert not ledger.has_room_of(0)
+    assert not ledger.has_share(0), "it waits, and the others with it"
+    assert ledger.has_share(1)
+    async with asyncio.timeout(1):
+        ledger.drop(2)
+        await ledger.room_of(0)
 
 
 async def test_a_shard_that_had_its_share_may_have_more_once_a_part_is_accounted_for() -> None:

@@ -164,6 +164,24 @@ async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(databa
         assert ids_of(there)[-2:] == later
 
 
+async def test_of_very_many_retries_an_ordered_lane_knows_the_first_ones(database_url: str) -> None:
+    """A look for the first of 200,000 at each step of the lane took 12 ms of the event loop."""
+    never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    few = Tunables(failing_positions=10)
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=1000, retry=never, tunables=few) as it,
+    ):
+        route = await became_ordered(it, there, count=40)
+        lane = it.pipeline._lanes.lane(route.id, 0)
+        await until(lambda: lane.failing is not None)
+        rows = await it.rows("SELECT tick, seq FROM hookledger.retry ORDER BY tick, seq LIMIT 10")
+        assert lane.failing == {(row["tick"], row["seq"]) for row in rows}
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=30)
+        events = await it.rows("SELECT id FROM hookledger.domain_event ORDER BY seq")
+        assert ids_of(there)[40:] == [event["id"] for event in events]
+
+
 async def became_ordered(
     it: PipelineProcess,
     there: Receiver,
@@ -209,7 +227,7 @@ async def test_a_rate_limit_spaces_first_attempts_and_retries_alike(database_url
         assert arrived[-1] - arrived[0] >= (len(arrived) - 2) / 20 - 0.7
 
 
-FEW_PLACES = Tunables(retry_route_limit=16, retry_page_rows=20, retry_held_limit=40)
+FEW_PLACES = Tunables(retry_route_limit=16, retry_page_rows=20, retry_held_limit=40, failing_positions=10)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +269,9 @@ async def test_what_many_routes_wait_for_is_asked_by_one_question(
     asked: list[int] = []
     original = backlog.failing
 
-    async def noted(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
+    async def noted(database: Database, route_ids: Collection[UUID], *, each: int) -> dict[UUID, set[LogPosition]]:
         asked.append(len(route_ids))
-        return await original(database, route_ids)
+        return await original(database, route_ids, each=each)
 
     monkeypatch.setattr(backlog, "failing", noted)
     later = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))

@@ -274,6 +274,28 @@ async def test_events_are_found_by_seq_with_the_moment_of_each(database: Databas
     assert await domain_events.by_seq(database, {10**9: datetime.now(UTC)}) == {}
 
 
+async def test_of_large_events_the_first_ones_are_read_in_the_order_asked(database: Database) -> None:
+    await publish(database, [new_event(id=id, data=b'{"n": "%b"}' % (b"x" * size)) for id, size in LARGE.items()])
+    seqs = {id: (event.seq, event.recorded_at) for id in LARGE for event in await domain_events.find(database, id)}
+    gone = (10**9, seqs["a"][1])
+    asked = dict([seqs["c"], gone, seqs["a"], seqs["b"]])
+
+    async def read(most_bytes: int) -> list[str | None]:
+        found = await domain_events.first_by_seq(database, asked, most_bytes=most_bytes)
+        assert list(found) == list(asked)[: len(found)]
+        return [None if event is None else event.id for event in found.values()]
+
+    assert await read(1) == ["c"]
+    assert await read(30_000) == ["c"]
+    assert await read(32_000) == ["c", None, "a"]
+    assert await read(90_000) == ["c", None, "a", "b"]
+    assert await domain_events.first_by_seq(database, dict([gone])) == {gone[0]: None}
+    assert await domain_events.first_by_seq(database, {}) == {}
+
+
+LARGE = {"a": 10_000, "b": 20_000, "c": 30_000}
+
+
 EARLY, MIDDLE, LATE = (datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3))
 
 

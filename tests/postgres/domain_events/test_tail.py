@@ -315,6 +315,18 @@ async def test_pages_are_as_small_as_they_are_asked_for(database: Database) -> N
     assert {len(page) for page in pages} == {5}
 
 
+@pytest.mark.parametrize("part", ["data", "context", "snapshot"])
+async def test_a_few_large_events_are_several_pages(database: Database, part: str) -> None:
+    large = b'{"n": "%b"}' % (b"x" * (tail.PAGE_BYTES // 3))
+    for number in range(4):
+        await publish(database, [new_event(id=f"{number}", **{"data": b"{}", part: large})])  # type: ignore[arg-type]
+    await ticks.make(database)
+    (tick,) = await ticks.after(database, 0)
+    pages = [page async for page in tail.read_cut(database, before=ticks.EMPTY_SNAP, tick=tick, shards=ALL)]
+    assert [[event.id for event in page] for page in pages] == [["0", "1"], ["2", "3"]]
+    assert {getattr(event, part) for page in pages for event in page} == {large}
+
+
 @pytest.mark.parametrize("sparse", [0, 1, 10**6])
 async def test_what_a_long_transaction_left_far_below_is_read_in_order(
     database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, sparse: int

@@ -130,7 +130,7 @@ class ShardsApart:
                 for event in page:
                     if tenant not in (None, event.tenant):
                         continue
-                    while not cursor.is_dropped and (reading.is_full(shard, tenant) or not reading.has_room):
+                    while not cursor.is_dropped and not reading.has_room_of(shard, tenant):
                         if tenant is None and self._sets_aside(shard, cursor):
                             return False
                         await self._wait_for_room(shard, cursor, tenant)

@@ -168,8 +168,8 @@ class Tailer:
                 for event in page:
                     if (shard := event.shard) not in cursors:
                         continue
-                    if not reading.has_room or self._slice.is_over(reading.tunables.yield_seconds):
-                        await self._turn()
+                    if not reading.has_room_of(shard) or self._slice.is_over(reading.tunables.yield_seconds):
+                        await self._turn(shard)
                     if reading.is_full(shard):
                         self._leave_behind(cursors, (shard,))
                     else:
@@ -203,13 +203,14 @@ class Tailer:
             if cursor is not None:
                 self._apart.leave_behind(shard, cursor)
 
-    async def _turn(self) -> None:
-        """Waits for room in memory, and lets others work after a while."""
+    async def _turn(self, shard: int) -> None:
+        """Waits for room in memory, unless the shard is to be left behind, and lets others work after a while."""
         ledger, deferred = self._reading.ledger, self._reading.decider.deferred
-        if not ledger.has_room:
-            await ledger.room()
-        if not deferred.has_room:
-            await deferred.room()
+        if not self._reading.is_full(shard):
+            if not ledger.has_room_of(shard):
+                await ledger.room()
+            if not deferred.has_room:
+                await deferred.room()
         if self._slice.is_over(self._reading.tunables.yield_seconds):
             await self._slice.pause()
 

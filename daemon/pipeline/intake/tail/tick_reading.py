@@ -76,13 +76,15 @@ class TickReading:
         """The tenants that are set aside."""
         return [tenant for cursor in self.cursors.values() for tenant in cursor.aside.values()]
 
-    @property
-    def has_room(self) -> bool:
-        """True if there is room in memory, for whatever shard."""
-        return self.ledger.has_room and self.decider.deferred.has_room
+    def has_room_of(self, shard: int, tenant: str | None = None) -> bool:
+        """True if memory takes more of a shard, or of a tenant that was set aside of it. On the hot path."""
+        deferred = self.decider.deferred
+        return deferred.has_room and self.ledger.has_room_of(shard, tenant) and not deferred.is_full(shard, tenant)
 
     def is_full(self, shard: int, tenant: str | None = None) -> bool:
-        """True if a shard, or a tenant that was set aside of it, is not to be read further for now. On the hot path."""
+        """True if a shard, or a tenant that was set aside of it, has its share, and the others go on without it. On the
+        hot path.
+        """
         return self.ledger.has_share(shard, tenant) or self.decider.deferred.is_full(shard, tenant)
 
     def adopt(self, takeover: Takeover) -> None:

@@ -30,6 +30,9 @@ from eventstore.progress.rows import AttemptRow
 from eventstore.queries.metrics import route_health
 from eventstore.queries.metrics.route_health import HealthRow
 
+# So many receivers are looked at, and written, between two turns of the event loop.
+ROUTES_AT_ONCE = 1000
+
 
 @dataclass(slots=True)
 class _Watched:
@@ -159,9 +162,15 @@ class HealthWatch:
                     watched.health = _after(watched.health, run)
 
     async def _write(self) -> None:
-        now = datetime.now(UTC)
+        """Writes what has changed, some at a time: there may be a hundred thousand."""
+        watched, now = list(self._watched.items()), datetime.now(UTC)
+        for begin in range(0, len(watched), ROUTES_AT_ONCE):
+            await self._write_some(watched[begin : begin + ROUTES_AT_ONCE], now)
+            await asyncio.sleep(0)
+
+    async def _write_some(self, some: list[tuple[UUID, _Watched]], now: datetime) -> None:
         changed: dict[UUID, _Watched] = {}
-        for route_id, watched in list(self._watched.items()):
+        for route_id, watched in some:
             if watched.health is None:
                 continue
             watched.health = health.rested(watched.health, now)
@@ -190,7 +199,7 @@ class HealthWatch:
     def _is_worth_writing(self, watched: _Watched) -> bool:
         """True for every change of a receiver that fails, and of one that is well if it was not written for long."""
         found, written = watched.health, watched.written
-        if found is None or found == written:
+        if found is None or found is written or found == written:
             return False
         if written is None or HealthState.OK not in (found.state, written.state) or found.state != written.state:
             return True

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
+
+import pytest
 
 from daemon import receivers
 from daemon.core.delivery.health import HealthState
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
+from daemon.pipeline.upkeep.watches.health_watch import ROUTES_AT_ONCE
 from daemon.receivers import RouteHealth
+from eventstore.postgres.connect import Database
+from eventstore.queries.metrics import route_health
+from eventstore.queries.metrics.route_health import HealthRow
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import ok, receiver, status
+from tests.support.values.deliveries import delivery, outcome
 
 LATE = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
 QUICK = Tunables(breaker_first_pause_seconds=0.2, breaker_longest_pause_seconds=0.4, health_pause_seconds=0.05)
@@ -125,3 +135,27 @@ async def test_what_was_known_of_a_route_ends_with_its_window_though_nobody_ran_
             await other.until_row("SELECT count(*) = 1 FROM hookledger.route_health")
             assert (await health_of(other, stays.id)).state is HealthState.DOWN
             assert (await health_of(other, enabled_again.id)).state is HealthState.UNKNOWN
+
+
+async def test_the_health_of_very_many_receivers_is_written_some_at_a_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    write = route_health.write
+
+    async def noted(database: Database, rows: Sequence[HealthRow]) -> None:
+        sizes.append(len(rows))
+        await write(database, rows)
+
+    monkeypatch.setattr(route_health, "write", noted)
+    async with pipeline_process(database_url, run=False) as it:
+        watch = it.pipeline._upkeep.health_watch
+        it.pipeline.shards.take({0: 1}, valid_until=1e12)
+        it.pipeline.shards.hold(Takeover(checkpoints={0: 0}), {0: 1})
+        monkeypatch.setattr(watch, "_is_enabled", lambda _route_id: True)
+        heard = [delivery(number) for number in range(2 * ROUTES_AT_ONCE + 1)]
+        watch.recorded([outcome(each) for each in heard], heard)
+        running = asyncio.create_task(watch.run_once())
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.route_health", len(heard))
+        running.cancel()
+    assert sizes == [ROUTES_AT_ONCE, ROUTES_AT_ONCE, 1]
