@@ -455,8 +455,10 @@ BEGIN
 END $$;
 
 -- Makes the next tick if an event was committed since the last one, and returns its number, and its events if they are
--- fewer than 32; else null. Its commit is flushed like any other: a tick that a daemon has read must not be lost in a
--- crash of the server and be made again with another snapshot.
+-- fewer than 32, none of which has more than 256 KiB; else null. An array of rows is made in memory: at 1 GiB the server
+-- refuses it, and no tick would be made ever after. The size of a payload is asked without reading it.
+-- Its commit is flushed like any other: a tick that a daemon has read must not be lost in a crash of the server and be
+-- made again with another snapshot.
 -- With `own`, the transaction of the caller, which has published, the tick shows what that has published too: both become
 -- visible, durable or undone together. A publisher must not be held up by a tick: if somebody else keeps the lock
 -- for longer than the commit of a tick takes, there is none.
@@ -490,15 +492,20 @@ BEGIN
     next.at := clock_timestamp();
     IF last.snap::text LIKE '%:' THEN -- nothing was under way at the last tick: half of the work, and nearly always
         SELECT array_agg(few.e) INTO events
-          FROM (SELECT e FROM hookledger.domain_event e
+          FROM (SELECT CASE WHEN octet_length(e.data) + coalesce(octet_length(e.context), 0)
+                                 + coalesce(octet_length(e.snapshot), 0) <= 262144 THEN e END AS e
+                  FROM hookledger.domain_event e
                  WHERE e.txid >= pg_snapshot_xmax(last.snap) AND e.txid < pg_snapshot_xmax(next.snap)
                    AND e.txid <> ALL (ARRAY(SELECT pg_snapshot_xip(next.snap))) LIMIT 32) few;
     ELSE
-        SELECT array_agg(few.c) INTO events FROM (SELECT c FROM hookledger.cut(last.snap, next.snap) c LIMIT 32) few;
+        SELECT array_agg(few.e) INTO events
+          FROM (SELECT CASE WHEN octet_length(e.data) + coalesce(octet_length(e.context), 0)
+                                 + coalesce(octet_length(e.snapshot), 0) <= 262144 THEN e END AS e
+                  FROM hookledger.cut(last.snap, next.snap) e LIMIT 32) few;
     END IF;
     IF events IS NULL THEN
         RETURN;
-    ELSIF cardinality(events) = 32 THEN
+    ELSIF cardinality(events) = 32 OR array_position(events, NULL) IS NOT NULL THEN
         events := NULL;
     END IF;
     next.touched := (SELECT bit_or(1 << e.shard) FROM unnest(events) e);

@@ -96,6 +96,25 @@ async def test_a_tick_of_many_events_tells_no_shards_and_brings_nothing(database
         assert len(await events_of_tick(database, number + 1)) == count
 
 
+@pytest.mark.parametrize("is_under_way", [False, True], ids=["alone", "beside a transaction"])
+async def test_a_tick_of_a_large_event_is_made_and_brings_nothing(
+    database: Database, connect: Connect, is_under_way: bool
+) -> None:
+    """An array of whole rows is made in memory: at 1 GiB PostgreSQL refused it, and no tick was made ever after."""
+    other = await connect()
+    if is_under_way:
+        await other.execute("BEGIN; SELECT hookledger.publish('other', 'a.b', '{}')")
+    await publish(database, new_event())
+    for number, size_bytes in ((2, 262_144), (3, 262_145)):
+        large = replace(new_event(), data=b"{%*b}" % (size_bytes - 2, b""))
+        _, found = await publish(database, new_event(), large, read=ReadUpto(number - 1, ALL))
+        assert found.made == number
+        assert found.newest is not None
+        is_brought = size_bytes == 262_144
+        assert (found.newest.touched is not None, found.events is not None) == (is_brought, is_brought)
+        assert len(await events_of_tick(database, number)) == 2
+
+
 async def test_a_tick_from_before_a_restore_is_not_brought(database: Database, sql: asyncpg.Connection) -> None:
     await publish(database, new_event())
     await sql.execute(

@@ -35,7 +35,7 @@ DIGESTS = {
     "4_proven.sql": "f012ff88a3e83fd8ef069904d1584911234783d6a0ca40b7a7a5b701243fcfad",
     "5_sources.sql": "4c5533db71506324d15212de1307cbfe2602da8e05465362a2aa4b3790517ede",
     "6_clear.sql": "0e278adfaaba3b14e631b1685a6a3cc40b7513bb55891ce55d811fedfeeea9ac",
-    "7_requested.sql": "9d967f2f6afad53c29b0ee72d123432750195e0130c2371c7b06c303d2a09409",
+    "7_requested.sql": "90a0f8fc3314a07b20d6cfdd460df9e6d3cf67e52dd64ca6be87be909d3c887a",
 }
 
 CREATED = {

@@ -140,7 +140,7 @@ STATEMENTS = (
     Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),
     Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now(), '{{}}'", {"retry_due_idx", "domain_event_pkey"}, 300),
     Hot("first retries of routes", backlog._FIRST_OF_ROUTES, f"{ROUTES}, 64, now(), 100", {"retry_pkey"}, 100),
-    Hot("what ordered routes wait for", backlog._FAILING, ROUTES, {"retry_pkey"}, 1100),
+    Hot("what ordered routes wait for", backlog._FAILING, f"{ROUTES}, 1000", {"retry_pkey"}, 1100),
     Hot("next retry", backlog._WAITING, SHARDS, {"retry_due_idx"}, 7),
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
     Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}, now()", {"attempt_route_id_seq_idx"}, 110),
