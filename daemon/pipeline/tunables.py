@@ -48,8 +48,10 @@ class Tunables:
     loop_document_bytes: int = 32 * 1024
     # A request for which an event is judged or a body rendered waits so long for that process.
     judge_seconds: float = 10.0
-    # So many tenants have an event decided in that process at a time. They take turns there.
+    # So many tenants have an event decided in that process at a time. They take turns there, and one that finds no room
+    # in memory within the second time leaves its turn to the others.
     deferring_tenants: int = 8
+    room_seconds: float = 0.02
     # A shard with more deferred events is not read further until they are fewer; each takes 200 bytes of memory.
     deferred_of_shard: int = 5000
     # With so many, which only a huge tick has, nothing is read.

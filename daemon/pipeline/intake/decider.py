@@ -21,7 +21,7 @@ from daemon.core.webhook.payload import EventFilters, FilterResult
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
 from daemon.pipeline.intake.cursors import ShardCursor
-from daemon.pipeline.intake.deferred import DeferredEvents
+from daemon.pipeline.intake.deferred import DeferredEvent, DeferredEvents, NoRoom
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
@@ -76,9 +76,8 @@ class Decider:
             if deferred.is_forgotten():
                 await asyncio.sleep(0)  # there may be thousands
                 return
+            await self._room_for(deferred)
             event = await self.deferred.load(deferred)
-            if not self._ledger.has_room_of(deferred.shard, deferred.tenant):
-                await self._ledger.room_of(deferred.shard, deferred.tenant)
             if event is not None and not deferred.is_forgotten() and not self._decide_here(event, deferred.cut):
                 filters = EventFilters(payload_event(event))
                 filters.results |= await self._evaluator.filter_results(
@@ -90,6 +89,17 @@ class Decider:
             if not deferred.is_forgotten():
                 self._ledger.decided(deferred.shard, deferred.cut.tick)
                 self.on_decided()
+
+    async def _room_for(self, deferred: DeferredEvent) -> None:
+        """Waits for room in memory, but not for long: few tenants have a turn at a time, and a tenant whose receivers
+        hang has none for as long as they do. Raises NoRoom.
+        """
+        if not self._ledger.has_room_of(deferred.shard, deferred.tenant):
+            try:
+                async with asyncio.timeout(self._tunables.room_seconds):
+                    await self._ledger.room_of(deferred.shard, deferred.tenant)
+            except TimeoutError:
+                raise NoRoom from None
 
     def _decide_here(self, event: StoredEvent, cut: Tick) -> bool:
         """Decides an event if its filters are cheap; False if they are not."""

@@ -42,6 +42,10 @@ class DeferredEvent:
         return self.cursor.is_dropped
 
 
+class NoRoom(Exception):
+    """Ends a turn without its event, which stays deferred: the others have theirs before it is tried again."""
+
+
 class DeferredEvents:
     """`add` defers an event, `turn` hands out the oldest one of a tenant in turn. `has_room` while there is memory for
     more.
@@ -113,7 +117,9 @@ class DeferredEvents:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[DeferredEvent]:
-        """The oldest event of the tenant whose turn it is. It is done with if the block ends without an error."""
+        """The oldest event of the tenant whose turn it is. It is done with if the block ends without an error. If that
+        is NoRoom, it ends here.
+        """
         tenant = await self._turns.get()
         queue = self._queues[tenant]
         try:
@@ -121,6 +127,8 @@ class DeferredEvents:
             yield deferred
             queue.popleft()
             self._count(self._whose(deferred.shard, tenant), -1)
+        except NoRoom:
+            pass
         finally:
             if queue:
                 self._turns.put_nowait(tenant)

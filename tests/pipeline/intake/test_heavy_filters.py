@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from daemon import audit, deliveries
 from daemon.commands import NotFound
@@ -190,6 +191,29 @@ async def test_a_shard_with_too_many_deferred_events_falls_behind_alone(database
         await daemon.until_accounted()
         await agrees(daemon)
     assert len(there.received) == 12
+
+
+async def test_a_tenant_whose_share_of_memory_is_full_holds_up_no_filters_of_others(database_url: str) -> None:
+    opened = asyncio.Event()
+
+    async def held(_request: web.Request) -> web.StreamResponse:
+        await opened.wait()
+        return web.Response(status=204)
+
+    tunables = Tunables(deferring_tenants=1, max_pairs=20, shard_part=0.25, persist_seconds=60, aside_tenants=0)
+    async with receiver() as there, pipeline_process(database_url, timeout_seconds=60, tunables=tunables) as daemon:
+        there.answer["/held"] = held
+        await daemon.route(there.url + "/held", **filtered(KEEPS.format(10)))
+        await daemon.route(there.url + "/other", tenant="globex", **filtered(KEEPS.format(10)))
+        await publish(daemon, *[f"e{number}" for number in range(12)])
+        await there.count(5, path="/held")
+        await publish(daemon, "o1", "o2", tenant="globex")
+        await there.count(2, path="/other", seconds=10)
+        opened.set()
+        await there.count(12, path="/held")
+        await daemon.until_accounted()
+        await agrees(daemon)
+    assert [body[:12] for body in (each.body for each in there.at("/other"))] == [b'{"id":"o1","', b'{"id":"o2","']
 
 
 async def test_a_heavy_transform_is_rendered_elsewhere_and_sent_with_the_options_of_then(database_url: str) -> None:
