@@ -47,6 +47,8 @@ class _Nothing:
 
 
 class KnowingConnection(asyncpg.Connection):
+    """A connection of the driver that asks for types as this module says. For `asyncpg.connect(connection_class=…)`."""
+
     _intro_query: str  # the driver's: what it asks for types
 
     async def _introspect_types(

@@ -42,9 +42,10 @@ Head = Annotated[
 
 
 class SealShape(TypedDict):
-    """A seal. `events`, `attempts`, manual `retries`, `replays` that began or ended, `tokens` that were made or
-    revoked, and `losses` of a promoted standby are how many it covers that the seal before did not, `hash` continues
-    the chain. The last four are null in a seal of an older version, which does not cover them.
+    """A seal. `events`, `attempts`, manual `retries`, beginnings and ends of `replays`, `tokens` made and revoked, and
+    `losses` of a promoted standby are how many it covers that the seal before did not: a replay that began and ended
+    since counts twice. `hash` continues the chain. `retries`, `replays`, `tokens` and `losses` are null in a seal of an
+    older version, which does not cover them.
     """
 
     n: SealNumber
