@@ -32,6 +32,10 @@ from eventstore.progress.backlog import ParkedRoute
 SLOW_SECONDS = 1.0
 _AVERAGE_WEIGHT = 0.2
 
+# A receiver is answering if it has answered within so many of its typical times, and in any case within so long.
+_ANSWERING_TIMES = 3.0
+_ANSWERING_SECONDS = 0.1
+
 # Looking up a member of an Enum takes 40 ns.
 _START = DeliveryStep.START
 
@@ -42,11 +46,12 @@ class Lane:
     `is_parking` tells that what arrives is written down. `parkings` counts what was ever written down. `ranged_upto` is
     the last tick that has anything in the range. `failing` are the positions of deliveries that have a row in `retry`,
     but for test events, for an ordered lane: all of them, or the first ones up to `failing_upto`. None while that is
-    not known. `is_known` tells that the receiver has once answered or failed.
+    not known. `answered_at` is when the receiver has last answered or failed, by the clock of `start` and `done`.
     """
 
     __slots__ = (
         "_tunables",
+        "answered_at",
         "breaker",
         "busy_measures",
         "capacity",
@@ -56,7 +61,6 @@ class Lane:
         "failing_upto",
         "in_flight",
         "is_in_ready_queue",
-        "is_known",
         "is_ordered",
         "is_parking",
         "is_retry_next",
@@ -101,6 +105,7 @@ class Lane:
         self.failing: set[LogPosition] | None = None
         self.failing_upto: LogPosition | None = None
         self.in_flight = 0
+        self.answered_at = -math.inf
         self.completed = 0
         self.busy_measures = 0
         self.capacity = tunables.unmeasured_lane_queue
@@ -109,7 +114,6 @@ class Lane:
         self.range_from: LogPosition | None = None
         self.ranged_upto = 0
         self.is_in_ready_queue = False
-        self.is_known = False
         self.is_slow = False
         self.is_retry_next = False
         self.timer_at = math.inf
@@ -278,12 +282,16 @@ class Lane:
             if self.pace is not None:
                 self.pace.cancel_start()
             return False
-        self.is_known = True
+        self.answered_at = now
         self._average(now - delivery.started_at)
         if delivery.succeeded:
             self.breaker.succeeded()
             return False
         return self.breaker.failed(now, roll=roll)
+
+    def is_answering(self, now: float) -> bool:
+        """True if the receiver has answered or failed so lately that it does not seem to hang."""
+        return now - self.answered_at <= max(_ANSWERING_SECONDS, _ANSWERING_TIMES * self.typical_seconds)
 
     def wait_for(self, failing: set[LogPosition], *, most: int) -> None:
         """Tells an ordered lane what it has to wait for. If these are `most`, there may be more behind them."""

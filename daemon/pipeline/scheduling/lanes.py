@@ -230,7 +230,7 @@ class Lanes:
         self._slow.in_flight += 1
         lane = self._lanes[delivery.route_id]
         lane.found_slow()
-        self._line_up(lane, time.monotonic())  # a lane of which nothing was known may have lost its place in line
+        self._line_up(lane, time.monotonic())  # a lane that does not answer may have lost its place in line
         self._wake()
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
@@ -389,7 +389,7 @@ class Lanes:
             if lane.is_slow is not (pool is self._slow):
                 self._line_up(lane, now)
                 continue
-            if lane.in_flight and not lane.is_known and pool.in_flight >= self._limits.trial_places:
+            if lane.in_flight and pool.in_flight >= self._limits.trial_places and not lane.is_answering(now):
                 continue  # it is in line again when the request ends that it has under way
             delivery = lane.start(now)
             if delivery is None:

@@ -9,8 +9,10 @@ have all of them in two seconds, and hold up everybody until their requests time
 Tenants take turns at the places, and so do the lanes of one tenant. Else a tenant with a thousand busy routes would
 have a thousand turns for one of another: with receivers that take 0.8 s, the others waited for 10 s.
 
-A receiver that never answered may never do so. When many requests are in flight, the lane of such a receiver has only
-one of them until it is known. Otherwise two hundred names that never resolve would hold every place for a second.
+A receiver that has not answered lately may never do so. When many requests are in flight, the lane of such a receiver
+has only one of them until it answers. Otherwise two hundred names that never resolve would hold every place for a
+second, and thirty receivers that begin to hang at once, as when their provider fails, every worker until their requests
+time out: each had sixteen of them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from daemon.pipeline.scheduling.lane import Lane
 
 # Places of the slow pool, as a part of `concurrency`.
 SLOW_PART = 0.25
-# The part of `concurrency` that may be in flight before each unknown lane is limited to one request.
+# The part of `concurrency` that may be in flight before a lane that does not answer is limited to one request.
 TRIAL_PART = 0.125
 # The part of the workers that the others leave that one tenant may have. More than both pools have places, so that a
 # tenant that is alone has all of these.
@@ -44,7 +46,7 @@ class SendingLimits:
 
     @property
     def trial_places(self) -> int:
-        """Requests in flight from which on each unknown lane may have only one."""
+        """Requests in flight from which on a lane that does not answer may have only one."""
         return max(self.route_concurrency, int(self.concurrency * TRIAL_PART))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from itertools import pairwise
 
@@ -40,6 +41,33 @@ async def test_hanging_routes_that_fill_every_place_let_the_others_pass(database
         lanes = it.pipeline._lanes
         await until(lambda: not lanes.in_flight)
         assert (lanes._fast.in_flight, lanes._slow.in_flight) == (0, 0)
+
+
+async def test_receivers_of_many_tenants_that_hang_at_once_leave_workers_to_the_others(database_url: str) -> None:
+    tenants = [f"t{number}" for number in range(20)]
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, concurrency=32, route_concurrency=8, timeout_seconds=60) as it,
+    ):
+        for tenant in tenants:
+            await it.route(f"{there.url}/hangs", tenant=tenant)
+        await it.route(f"{there.url}/prompt", tenant="quiet")
+        for tenant in (*tenants, "quiet"):
+            await it.publish(tenant=tenant)
+        await it.until_row("SELECT count(*) = 21 FROM hookledger.attempt")
+        there.received.clear()
+        opened = gate(there, "/hangs")
+        await until(lambda: not any(lane.is_answering(time.monotonic()) for lane in it.pipeline._lanes))
+        for tenant in tenants:
+            await it.publish(tenant=tenant, count=8)
+        await there.until(lambda: len(there.received) >= len(tenants))
+        for number in range(1, 4):
+            await it.publish(tenant="quiet")
+            await there.count(number, path="/prompt")
+        assert not opened.is_set()
+        assert len(there.at("/hangs")) <= 32, "each has one more than its part of the first quarter"
+        opened.set()
+        await there.count(160, path="/hangs", seconds=20)
 
 
 async def test_of_many_receivers_that_never_answered_each_has_one_request_under_way(database_url: str) -> None:
