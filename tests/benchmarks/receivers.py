@@ -126,7 +126,12 @@ def _serve(pipe: Connection, counts: SynchronizedArray[int]) -> None:
     state = _ReceiverState(counts)
 
     def handle_command() -> None:
-        if pipe.recv() == "arrivals":
+        try:
+            command = pipe.recv()
+        except EOFError:  # the benchmark was killed
+            asyncio.get_running_loop().stop()
+            return
+        if command == "arrivals":
             arrivals, state.arrivals = state.arrivals, array("d")
             pipe.send_bytes(arrivals.tobytes())
         else:
