@@ -39,11 +39,11 @@ class Delivery:
     several times for each delivery is an attribute: a property takes four times as long. `read_at`, `started_at` and
     `sent_at` are monotonic seconds; the last is 0 unless a request is under way. `succeeded` says what the receiver
     made of the last request: None if there was none, or none that says anything about the receiver. `is_accounted`
-    belongs to the ledger, `is_slow` (it has a place in the slow pool) to the lanes. The recorder has `packed`, the
-    packed row from which it was taken up, and `has_retry_row`, which speaks of the tables once all that was noted is
-    written; `had_retry_row` stays true then. `is_test` is true for a test event, which takes the way of all deliveries
-    and is counted by no metric. `filter_result` is a filter and what it made of the event when that was decided, so
-    that it need not be asked again.
+    belongs to the ledger; `is_slow` (it has a place in the slow pool) and `slow_host` (if its request was found slow:
+    that of the receiver) to the lanes. The recorder has `packed`, the packed row from which it was taken up, and
+    `has_retry_row`, which speaks of the tables once all that was noted is written; `had_retry_row` stays true then.
+    `is_test` is true for a test event, which takes the way of all deliveries and is counted by no metric.
+    `filter_result` is a filter and what it made of the event when that was decided, so that it need not be asked again.
     """
 
     __slots__ = (
@@ -66,6 +66,7 @@ class Delivery:
         "sent_at",
         "shard",
         "size_bytes",
+        "slow_host",
         "started_at",
         "succeeded",
         "tick",
@@ -87,6 +88,7 @@ class Delivery:
         self.sent_at = 0.0
         self.is_accounted = False
         self.is_slow = False
+        self.slow_host = ""
         self.is_test = event.test_route is not None
         self.had_retry_row = False
         self.has_retry_row = False

@@ -14,6 +14,7 @@ packed rows (about `parked_pairs` of them), or from the position `range_from` on
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from uuid import UUID
 
@@ -46,7 +47,8 @@ class Lane:
     `is_parking` tells that what arrives is written down. `parkings` counts what was ever written down. `ranged_upto` is
     the last tick that has anything in the range. `failing` are the positions of deliveries that have a row in `retry`,
     but for test events, for an ordered lane: all of them, or the first ones up to `failing_upto`. None while that is
-    not known. `answered_at` is when the receiver has last answered or failed, by the clock of `start` and `done`.
+    not known. `host` is that of its receiver, with the port. `answered_at` is when the receiver has last answered or
+    failed, by the clock of `start` and `done`.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Lane:
         "due",
         "failing",
         "failing_upto",
+        "host",
         "in_flight",
         "is_in_ready_queue",
         "is_ordered",
@@ -101,6 +104,7 @@ class Lane:
             longest_pause_seconds=tunables.breaker_longest_pause_seconds,
         )
         self.pace: RequestRate | None = None
+        self.host = ""
         self.is_ordered = False
         self.failing: set[LogPosition] | None = None
         self.failing_upto: LogPosition | None = None
@@ -191,6 +195,7 @@ class Lane:
 
     def configure(self, config: RouteConfig) -> None:
         """Applies the route's present configuration."""
+        self.host = sys.intern(config.target_url.partition("://")[2].partition("/")[0].lower())
         rate = config.rate_limit_per_second
         if rate is None:
             self.pace = None

@@ -6,7 +6,8 @@ lane. A lane either queues what the tailer decides, or has it written down; then
 `daemon.pipeline.backlog.parking`, in order, until nothing is left in the tables (`core.delivery.states.lane_states`).
 
 A lane starts its requests in one of two pools (`daemon.pipeline.scheduling.pools`), by whether its receiver is prompt
-or slow. This module owns all lanes and the deliveries in flight; nothing else changes them.
+or slow. Where the host of very many lanes hangs, most of them wait (`daemon.pipeline.scheduling.hanging_hosts`). This
+module owns all lanes and the deliveries in flight; nothing else changes them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.scheduling.hanging_hosts import HangingHosts
 from daemon.pipeline.scheduling.lane import SLOW_SECONDS, Lane
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.pools import TENANT_PART, Pool, SendingLimits
@@ -76,6 +78,7 @@ class Lanes:
         self._lanes: dict[UUID, Lane] = {}
         self._fast = Pool(limits.concurrency)
         self._slow = Pool(limits.slow_places)
+        self._hosts = HangingHosts(limits.many_slow)
         self._idle: deque[asyncio.Future[None]] = deque()
         # Lanes that nobody looks after, and since when, in that order.
         self._resting: dict[UUID, float] = {}
@@ -115,8 +118,11 @@ class Lanes:
         """Applies a route's present configuration. A new target deserves another chance; a closed breaker stays so."""
         lane = self._lanes.get(route.id)
         if lane is not None:
+            former_host = lane.host
             lane.configure(route.config)
             lane.breaker.reset()
+            if lane.host != former_host:
+                self._let_go_on(lane, former_host)
             self._line_up(lane, time.monotonic())
 
     def configure_anew(self) -> None:
@@ -132,6 +138,7 @@ class Lanes:
         lane = self.lane(delivery.route_id, delivery.shard)
         if delivery.is_test:
             lane.add_test(delivery)
+            self._let_go_on(lane, lane.host)
             self._activate(lane)
             self._line_up(lane, time.monotonic())
             return
@@ -170,6 +177,7 @@ class Lanes:
         self._working_set.add(delivery)
         if delivery.is_test and not delivery.failures:
             lane.add_test(delivery)
+            self._let_go_on(lane, lane.host)
         else:
             lane.add_due(delivery)
         self._activate(lane)
@@ -214,12 +222,17 @@ class Lanes:
             self._fast.release()
             self._slow.release()
         self._line_up(lane, now, wakes=not takes_next)
+        if delivery.slow_host or self._hosts.held:
+            self._tell_host(delivery, lane.host, now)
 
     def sweep(self, now: float) -> None:
         """Moves requests that are under way for long to the slow pool."""
         for delivery in self.in_flight:
             if delivery.sent_at and delivery.sent_at <= now - SLOW_SECONDS:
                 self.found_slow(delivery)
+        for host in list(self._hosts.held):
+            self._line_up_held(host, now, has_succeeded=False)
+        self._hosts.forget_idle()
 
     def found_slow(self, delivery: Delivery) -> None:
         """Moves a delivery that a worker has to the slow pool: its request takes long, or the rendering of its body."""
@@ -228,9 +241,12 @@ class Lanes:
         delivery.is_slow = True
         self._fast.in_flight -= 1
         self._slow.in_flight += 1
-        lane = self._lanes[delivery.route_id]
+        lane, now = self._lanes[delivery.route_id], time.monotonic()
         lane.found_slow()
-        self._line_up(lane, time.monotonic())  # a lane that does not answer may have lost its place in line
+        if delivery.sent_at and lane.host:
+            delivery.slow_host = lane.host
+            self._hosts.slow_began(lane.host, now)
+        self._line_up(lane, now)  # a lane that does not answer may have lost its place in line
         self._wake()
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
@@ -391,6 +407,10 @@ class Lanes:
                 continue
             if lane.in_flight and pool.in_flight >= self._limits.trial_places and not lane.is_answering(now):
                 continue  # it is in line again when the request ends that it has under way
+            if self._hosts.held and pool is self._fast and self._has_to_wait(lane):
+                lane.is_in_ready_queue = True
+                self._hosts.hold(lane)
+                continue
             delivery = lane.start(now)
             if delivery is None:
                 self._line_up(lane, now)
@@ -408,6 +428,37 @@ class Lanes:
         own, limits = self._in_flight_of.get(tenant, 0), self._limits
         others = len(self.in_flight) - own
         return own > limits.route_concurrency and own >= TENANT_PART * (limits.workers - others)
+
+    def _has_to_wait(self, lane: Lane) -> bool:
+        """True if the host of a lane hangs, and has its probes. A test event does not wait."""
+        return lane.host in self._hosts.held and not lane.tests and self._probes_left(lane.host) <= 0
+
+    def _probes_left(self, host: str) -> int:
+        """Counted anew each time: it is asked only of hosts that hang, and nothing has to be kept right for it."""
+        under_way = sum(not each.is_slow and self._lanes[each.route_id].host == host for each in self.in_flight)
+        return self._limits.probes - under_way
+
+    def _tell_host(self, delivery: Delivery, host: str, now: float) -> None:
+        """Notes what the end of a delivery says of its host, while that may hang."""
+        has_succeeded = delivery.succeeded is True
+        if delivery.slow_host:
+            host, delivery.slow_host = delivery.slow_host, ""
+            self._hosts.slow_ended(host, now, has_succeeded=has_succeeded)
+        self._line_up_held(host, now, has_succeeded=has_succeeded)
+
+    def _line_up_held(self, host: str, now: float, *, has_succeeded: bool) -> None:
+        """Puts lanes in line that were held for a host: all of them if it answers, else as many as may probe it."""
+        if host not in self._hosts.held:
+            return
+        lanes = self._hosts.succeeded(host) if has_succeeded else self._hosts.probing(host, self._probes_left(host))
+        for lane in lanes:
+            lane.is_in_ready_queue = False
+            self._line_up(lane, now)
+
+    def _let_go_on(self, lane: Lane, host: str) -> None:
+        """Has a lane wait no longer for a host, if it does: it may be put in line."""
+        if self._hosts.let_go(lane, host):
+            lane.is_in_ready_queue = False
 
     def _line_up(self, lane: Lane, now: float, *, wakes: bool = True) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""

@@ -50,6 +50,18 @@ class SendingLimits:
         return max(self.route_concurrency, int(self.concurrency * TRIAL_PART))
 
     @property
+    def many_slow(self) -> int:
+        """Slow requests to one host with which it may hang: more than one lane has."""
+        return 2 * self.route_concurrency
+
+    @property
+    def probes(self) -> int:
+        """Requests at a time to a host that hangs, of lanes not known to be slow. Each is slow after a second, so until
+        the first of them times out there are half of `concurrency`: fewer than the workers that the pools leave.
+        """
+        return max(1, self.concurrency // 32)
+
+    @property
     def workers(self) -> int:
         """Workers: half of them may be waiting for slow receivers."""
         return self.concurrency * 2

@@ -172,11 +172,18 @@ async def test_of_very_many_retries_an_ordered_lane_knows_the_first_ones(databas
         receiver() as there,
         pipeline_process(database_url, breaker_failures=1000, retry=never, tunables=few) as it,
     ):
-        route = await became_ordered(it, there, count=40)
+        opened = asyncio.Event()
+
+        async def answer(_request: web.Request) -> web.StreamResponse:
+            await opened.wait()
+            return web.Response(status=204)
+
+        route = await became_ordered(it, there, count=40, answer=answer)
         lane = it.pipeline._lanes.lane(route.id, 0)
         await until(lambda: lane.failing is not None)
         rows = await it.rows("SELECT tick, seq FROM hookledger.retry ORDER BY tick, seq LIMIT 10")
         assert lane.failing == {(row["tick"], row["seq"]) for row in rows}
+        opened.set()
         await it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=30)
         events = await it.rows("SELECT id FROM hookledger.domain_event ORDER BY seq")
         assert ids_of(there)[40:] == [event["id"] for event in events]

@@ -21,15 +21,15 @@ async def test_hanging_routes_that_fill_every_place_let_the_others_pass(database
         receiver() as there,
         pipeline_process(database_url, concurrency=16, route_concurrency=8, timeout_seconds=30) as it,
     ):
-        for _ in range(4):
+        for _ in range(16):
             await it.route(there.url + "/hangs", "order.create")
         await it.route(there.url + "/prompt", "customer.create")
         await it.publish("order.create")
-        await there.count(4, path="/hangs")
-        await it.until_row("SELECT count(*) = 4 FROM hookledger.attempt")
+        await there.count(16, path="/hangs")
+        await it.until_row("SELECT count(*) = 16 FROM hookledger.attempt")
         there.received.clear()
         opened = gate(there, "/hangs")
-        await it.publish("order.create", count=40)
+        await it.publish("order.create", count=10)
         await there.count(16, path="/hangs")
         await it.publish("customer.create", count=200)
         await there.count(200, path="/prompt", seconds=20)
@@ -37,7 +37,7 @@ async def test_hanging_routes_that_fill_every_place_let_the_others_pass(database
         assert len(there.at("/hangs")) <= 32, "the slow pool has its limit"
         opened.set()
         await there.count(160, path="/hangs", seconds=20)
-        await it.until_row("SELECT count(*) = 364 FROM hookledger.attempt", seconds=20)
+        await it.until_row("SELECT count(*) = 376 FROM hookledger.attempt", seconds=20)
         lanes = it.pipeline._lanes
         await until(lambda: not lanes.in_flight)
         assert (lanes._fast.in_flight, lanes._slow.in_flight) == (0, 0)

@@ -1,0 +1,106 @@
+"""A host at which the receivers of very many tenants hang at once: what the others wait for, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from daemon.core.routing.route import Route
+from tests.pipeline.sending.test_sample_events import load_catalogue, send_test_events
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Receiver, gate, receiver
+from tests.support.until import until
+
+TENANTS = 60
+# Half of the workers: without more the host would have them all after two seconds.
+CONCURRENCY = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """Webhooks of many tenants at one `host`, which hangs until `opened` is set, and of one tenant at `elsewhere`."""
+
+    it: PipelineProcess
+    host: Receiver
+    elsewhere: Receiver
+    opened: asyncio.Event
+    routes: dict[UUID, Route]
+
+    @property
+    def held(self) -> int:
+        return sum(len(lanes) for lanes in self.it.pipeline._lanes._hosts.held.values())
+
+    async def until_found(self) -> None:
+        """Until it was found out that the host hangs, and lanes wait for it."""
+        await until(lambda: self.held > 0)
+
+
+@asynccontextmanager
+async def outage(database_url: str, *, code: int = 204) -> AsyncIterator[Outage]:
+    async with (
+        receiver() as host,
+        receiver() as elsewhere,
+        pipeline_process(database_url, concurrency=CONCURRENCY, route_concurrency=2, timeout_seconds=60) as it,
+    ):
+        opened = gate(host, "/hook", code)
+        routes = [await it.route(f"{host.url}/hook", tenant=f"t{number}") for number in range(TENANTS)]
+        await it.route(f"{elsewhere.url}/hook", tenant="quiet")
+        for number in range(TENANTS):
+            await it.publish(tenant=f"t{number}")
+        yield Outage(it=it, host=host, elsewhere=elsewhere, opened=opened, routes={route.id: route for route in routes})
+        opened.set()
+
+
+async def test_a_host_that_hangs_leaves_workers_to_the_others(database_url: str) -> None:
+    async with outage(database_url) as the:
+        await the.until_found()
+        for number in range(1, 4):
+            await the.it.publish(tenant="quiet")
+            await the.elsewhere.count(number)
+        await the.host.count(CONCURRENCY + 2)  # there are probes
+        await the.it.publish(tenant="quiet")
+        await the.elsewhere.count(4)
+        assert len(the.host.received) < 2 * CONCURRENCY
+
+
+async def test_once_a_host_answers_everything_is_sent_to_it_at_once(database_url: str) -> None:
+    async with outage(database_url) as the:
+        await the.until_found()
+        the.opened.set()
+        await the.host.count(TENANTS)
+        await the.it.until_row(f"SELECT count(*) = {TENANTS} FROM hookledger.attempt WHERE outcome = 'delivered'")
+        lanes = the.it.pipeline._lanes
+        await until(lambda: not lanes.in_flight and not lanes._hosts.held)
+        assert not lanes._hosts._slow
+        assert (lanes._fast.in_flight, lanes._slow.in_flight) == (0, 0)
+
+
+async def test_where_a_host_fails_instead_everything_is_still_tried(database_url: str) -> None:
+    async with outage(database_url, code=500) as the:
+        await the.until_found()
+        the.opened.set()
+        await the.it.until_row(
+            f"SELECT count(DISTINCT route_id) = {TENANTS} FROM hookledger.attempt WHERE outcome = 'retrying'"
+        )
+        await until(lambda: not the.it.pipeline._lanes._hosts.held)
+
+
+async def test_a_webhook_that_is_edited_away_from_a_host_that_hangs_does_not_wait(database_url: str) -> None:
+    async with outage(database_url) as the:
+        await the.until_found()
+        held = next(iter(the.it.pipeline._lanes._hosts.held.values()))[-1]
+        await the.it.edit(the.routes[held.route_id], target_url=f"{the.elsewhere.url}/moved")
+        await the.elsewhere.count(1, path="/moved")
+
+
+async def test_a_test_event_goes_out_at_once_to_a_host_that_hangs(database_url: str) -> None:
+    async with outage(database_url) as the:
+        await load_catalogue(the.it, "order.create")
+        await the.until_found()
+        held = next(iter(the.it.pipeline._lanes._hosts.held.values()))[-1]
+        await send_test_events(the.it, the.routes[held.route_id])
+        # The last one of those that wait for a probe would have to wait for half a minute.
+        await the.host.until(lambda: any("Hookledger-Test" in each.headers for each in the.host.received), seconds=10)
