@@ -22,7 +22,7 @@ from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.core import texts
 from daemon.core.routing.route import Route, RouteStatus
-from daemon.credentials.keys import Keychain
+from daemon.credentials.keys import Keychain, Vault
 from daemon.operations import audience_of
 from daemon.store import open_store, open_vault
 from eventstore import embedded
@@ -108,8 +108,7 @@ async def open_commands(config: Config, database: Database) -> Commands:
 
     How many routes a tenant may have holds here too; how often they may be changed does not.
     """
-    vault = await open_vault(config, database)
-    await vault.check(database)
+    vault = await checked_vault(config, database)
     return Commands(
         database,
         Keychain(database, vault),
@@ -120,6 +119,13 @@ async def open_commands(config: Config, database: Database) -> Commands:
         limits=CommandLimits(routes_per_tenant=config.limits.routes_per_tenant),
         audience=audience_of(config.operations),
     )
+
+
+async def checked_vault(config: Config, database: Database) -> Vault:
+    """The vault under the master key of this database. Raises WrongMasterKey, also if it is here and another one."""
+    vault = await open_vault(config, database)
+    await vault.check(database)
+    return vault
 
 
 def command_context(reason: str | None, *, if_version: int | None = None) -> Context:

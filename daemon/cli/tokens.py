@@ -1,6 +1,7 @@
 """`hookledger token` and `login-link`: API tokens, and links into the dashboard.
 
-Both need the database and no daemon: write access to the database is the authorisation.
+Both need the database and no daemon. What they make has a MAC: write access to the database and the master key are the
+authorisation.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import click
 import daemon.credentials.tokens
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
-from daemon.cli.store import actor, config_option, now, settings, with_store
+from daemon.cli.store import actor, checked_vault, config_option, now, settings, with_store
 from daemon.commands import Invalid
 from daemon.core.drafts import login_link_draft
 from daemon.core.drafts.login_link_draft import DEFAULT_SECONDS, DashboardRole, LoginLinkDraft
@@ -57,9 +58,13 @@ def create(
     draft = check(scope=scope, tenant=tenant, name=name, expires=expires, now=now())
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    created, text = with_store(
-        settings(config_file), lambda database: daemon.credentials.tokens.create(database, draft, created_by=actor())
-    )
+    config = settings(config_file)
+
+    async def work(database: Database) -> tuple[Token, str]:
+        vault = await checked_vault(config, database)
+        return await daemon.credentials.tokens.create(database, draft, created_by=actor(), macs=vault.macs)
+
+    created, text = with_store(config, work)
     if as_json:
         output.document({**of_token(created), "token": text})
         return
@@ -126,7 +131,10 @@ def login_link(tenant: str | None, name: str | None, role: str, config_file: Pat
         raise CliError("the configuration does not say where the daemon listens", hint="set server.public_url")
 
     async def work(database: Database) -> LoginLink:
-        return await sessions.new_link(database, config.server, draft, tenant=tenant, created_by=actor())
+        vault = await checked_vault(config, database)
+        return await sessions.new_link(
+            database, config.server, draft, tenant=tenant, created_by=actor(), macs=vault.macs
+        )
 
     link = with_store(config, work)
     if as_json:

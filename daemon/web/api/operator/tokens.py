@@ -103,7 +103,9 @@ async def create(request: web.Request) -> web.Response:
     draft = _checked(form, services)
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    token, text = await tokens.create(services.command_database, draft, created_by=request[CALLER].actor)
+    token, text = await tokens.create(
+        services.command_database, draft, created_by=request[CALLER].actor, macs=services.keychain.macs
+    )
     body: CreatedTokenShape = {**of_token(token), "token": text}
     return shapes.answer(body, status=201, headers={"Location": f"/v1/tokens/{token.id}"})
 

@@ -80,7 +80,9 @@ async def create(request: web.Request) -> web.Response:
     )
     if not isinstance(draft, TokenDraft):
         return await _page(request, form, form_errors=FormErrors([_in_form(each, tenant) for each in draft]))
-    made, text = await tokens.create(services.command_database, draft, created_by=request[CALLER].actor)
+    made, text = await tokens.create(
+        services.command_database, draft, created_by=request[CALLER].actor, macs=services.keychain.macs
+    )
     return render(request, "operator/token_created.html", made=made, scope=scope_of(made), text=text)
 
 
