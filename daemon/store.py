@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -26,7 +25,7 @@ from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
-from eventstore.postgres.schema import Plan
+from eventstore.postgres.schema import Plan, StepConnection
 from eventstore.retention.retention import Keep
 from eventstore.route_log.sealed_secrets import stored_master_key_check
 
@@ -65,7 +64,11 @@ async def migrate(config: Config, database: Database) -> Plan:
         vault = await open_vault(config, database)
         await vault.require(database)
         adopter = Adopter(macs=vault.macs, check_with_macs=vault.check_with_macs)
-    adopting = partial(adoption.adopt, adopter=adopter)
+
+    async def adopting(connection: StepConnection) -> None:
+        if left := await adoption.adopt(connection, adopter=adopter):
+            log.warning("tokens.not_adopted", tokens=left, hint="no daemon has worked on this database: make them anew")
+
     return await schema.migrate(database, within={adoption.SINCE_VERSION: adopting})
 
 

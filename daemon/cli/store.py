@@ -22,10 +22,11 @@ from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.core import texts
 from daemon.core.routing.route import Route, RouteStatus
-from daemon.credentials.keys import Keychain, Vault
+from daemon.credentials.keys import Keychain, Vault, WrongMasterKey
 from daemon.operations import audience_of
-from daemon.store import open_store, open_vault
+from daemon.store import existing_vault, open_store, open_vault
 from eventstore import embedded
+from eventstore.access.macs import CredentialMacs
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 
@@ -126,6 +127,17 @@ async def checked_vault(config: Config, database: Database) -> Vault:
     vault = await open_vault(config, database)
     await vault.check(database)
     return vault
+
+
+async def known_macs(config: Config, database: Database) -> CredentialMacs | None:
+    """What knows the tokens that are ours; None on a machine without the master key of this database."""
+    try:
+        vault = existing_vault(config)
+        if vault is not None:
+            await vault.require(database)
+    except WrongMasterKey:
+        return None
+    return None if vault is None else vault.macs
 
 
 def command_context(reason: str | None, *, if_version: int | None = None) -> Context:

@@ -18,6 +18,7 @@ from eventstore.postgres.errors import SchemaMismatch
 SINCE_VERSION = 8
 
 _CHECK = "SELECT value FROM hookledger.meta WHERE key = 'master_key_check' FOR UPDATE"
+_LEFT = "SELECT count(*) FROM hookledger.api_token WHERE revoked_at IS NULL"
 _REPLACE_CHECK = "UPDATE hookledger.meta SET value = $1 WHERE key = 'master_key_check'"
 
 
@@ -31,14 +32,15 @@ class Adopter:
     check_with_macs: Callable[[str], str]
 
 
-async def adopt(connection: asyncpg.pool.PoolConnectionProxy, *, adopter: Adopter | None) -> None:
+async def adopt(connection: asyncpg.pool.PoolConnectionProxy, *, adopter: Adopter | None) -> int:
     """Makes the MAC of each row, in the transaction of the migration. Without an adopter there must be no check value.
 
     Without a check value no daemon has ever worked on the database: then its rows get no MAC, and are not believed.
+    Returns how many tokens that are not revoked are left so.
     """
     stored: str | None = await connection.fetchval(_CHECK)
     if stored is None:
-        return
+        return int(await connection.fetchval(_LEFT))
     if adopter is None:
         raise SchemaMismatch("somebody works with the older version", hint="stop every daemon, and repeat it")
     await connection.execute(_REPLACE_CHECK, adopter.check_with_macs(stored))
@@ -46,6 +48,7 @@ async def adopt(connection: asyncpg.pool.PoolConnectionProxy, *, adopter: Adopte
         rows = [dict(row) for row in await connection.fetch(f"SELECT {COLUMNS[table]} FROM hookledger.{table}")]
         keys = [row[KEY_COLUMNS[table]] for row in rows]
         await connection.execute(_ADOPT[table], keys, [adopter.macs.of(table, row) for row in rows])
+    return 0
 
 
 _ADOPT = {

@@ -7,7 +7,7 @@ right MAC (macs.py); lists show the others, too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 import asyncpg
@@ -34,7 +34,9 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A token as it is listed: everything but the hash. `is_expired` is by the database's clock."""
+    """A token as it is listed: everything but the hash. `is_expired` is by the database's clock. `is_authentic` is
+    False if its row has not the right MAC; where that cannot be told, if it has none.
+    """
 
     id: str
     kind: str
@@ -44,6 +46,7 @@ class Token:
     created_by: str
     expires_at: datetime | None
     is_expired: bool
+    is_authentic: bool
     revoked_at: datetime | None
     last_used_at: datetime | None
 
@@ -64,7 +67,7 @@ class Proof:
 
 
 _COLUMNS = (
-    "id, kind, tenant, name, created_at, created_by, expires_at, "
+    f"{COLUMNS[CredentialTable.TOKEN]}, created_at, expires_at, "
     "coalesce(expires_at <= clock_timestamp(), false) AS is_expired, revoked_at, last_used_at"
 )
 
@@ -106,10 +109,12 @@ async def add(database: Database, new: NewToken, *, macs: CredentialMacs) -> Tok
         created_at: datetime = await connection.fetchval(_NOW)
         made = {**asdict(new), "created_at": created_at}
         (row,) = await connection.fetch(_ADD, *made.values(), macs.of(CredentialTable.TOKEN, made))
-    return _token(row)
+    return _token(row, macs)
 
 
-async def newest(database: Database, count: int, *, before: tuple[datetime, str] | None = None) -> Sequence[Token]:
+async def newest(
+    database: Database, count: int, *, macs: CredentialMacs | None, before: tuple[datetime, str] | None = None
+) -> Sequence[Token]:
     """At most `count` tokens, the newest first. `before` is the creation time and id of a token: only older ones are
     listed.
     """
@@ -118,14 +123,14 @@ async def newest(database: Database, count: int, *, before: tuple[datetime, str]
             rows = await connection.fetch(_NEWEST, count)
         else:
             rows = await connection.fetch(_NEWEST_BEFORE, count, *before)
-    return [_token(row) for row in rows]
+    return [_token(row, macs) for row in rows]
 
 
-async def find(database: Database, token_id: str) -> Token | None:
+async def find(database: Database, token_id: str, *, macs: CredentialMacs | None) -> Token | None:
     """The token with this id, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM hookledger.api_token WHERE id = $1", token_id)
-    return None if row is None else _token(row)
+    return None if row is None else _token(row, macs)
 
 
 async def proof(database: Database, token_id: str, *, macs: CredentialMacs, seconds: float) -> Proof | None:
@@ -150,15 +155,20 @@ async def note_use(database: Database, token_id: str, *, seconds: float) -> None
         await connection.execute(_NOTE_USE, token_id)
 
 
-async def revoke(database: Database, token_id: str) -> Token | None:
+async def revoke(database: Database, token_id: str, *, macs: CredentialMacs | None = None) -> Token | None:
     """Revokes a token and returns it, or None if there is none.
 
     A token that was revoked before keeps its first time.
     """
     async with database.connection() as connection:
         row = await connection.fetchrow(_REVOKE, token_id)
-    return None if row is None else _token(row)
+    return None if row is None else _token(row, macs)
 
 
-def _token(row: asyncpg.Record) -> Token:
-    return Token(**row)
+def _token(found: asyncpg.Record, macs: CredentialMacs | None) -> Token:
+    row = dict(found)
+    is_authentic = row["mac"] is not None if macs is None else macs.are_right(CredentialTable.TOKEN, row)
+    return Token(
+        is_authentic=is_authentic,
+        **{field.name: row[field.name] for field in fields(Token) if field.name != "is_authentic"},
+    )

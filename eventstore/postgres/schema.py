@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 
@@ -40,8 +41,9 @@ SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() - interva
  UNION SELECT owner FROM hookledger.lease WHERE expires_at > clock_timestamp() AND owner IS NOT NULL ORDER BY owner
 """
 
+StepConnection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 # What a step does besides its SQL.
-Within = Callable[[asyncpg.pool.PoolConnectionProxy], Awaitable[None]]
+Within = Callable[[StepConnection], Awaitable[None]]
 
 _NO_VERSION = "the schema hookledger does not say of which version it is: it is being restored, or its restore failed"
 _RESTORE = "wait for the restore to end; if it has failed, drop the database and restore it again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon import audit, config, store
 from daemon.config import Config
@@ -113,6 +115,17 @@ async def test_what_was_in_use_goes_on_without_anybody_doing_anything(
     await sql.close()
 
 
+async def test_of_two_daemons_started_together_one_adopts(
+    older: asyncpg.Connection, database: Database, empty_database_url: str, tmp_path: Path
+) -> None:
+    other = Database(empty_database_url, pool_size=1)
+    await other.open()
+    here = configured(tmp_path, KEY)
+    await asyncio.gather(store.migrate(here, database), store.migrate(here, other))
+    await other.close()
+    await assert_in_use(database, Vault([KEY]))
+
+
 async def test_what_is_written_without_the_key_afterwards_is_not_believed(
     older: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -183,7 +196,9 @@ async def test_what_nobody_vouches_for_is_named_by_an_audit(
 ) -> None:
     """No daemon has ever worked on this store, so it has no check value."""
     await older.execute("DELETE FROM hookledger.meta WHERE key = 'master_key_check'")
-    await store.migrate(configured(tmp_path), database)
+    with capture_logs() as logs:
+        await store.migrate(configured(tmp_path), database)
+    assert [(each["event"], each["tokens"]) for each in logs] == [("tokens.not_adopted", 1)]
     for vault in (Vault([KEY]), None):
         report = await audit.audit(database, start=audit.BEGINNING, end=audit.END, vault=vault)
         assert [each.table for each in report.findings] == list(CredentialTable)

@@ -222,19 +222,19 @@ async def test_the_use_of_a_token_is_noted_once_a_minute(database: Database, sql
 
 async def test_tokens_are_listed_newest_first_page_by_page(database: Database) -> None:
     made = [await tokens.add(database, new(f"t{number}"), macs=MACS) for number in range(5)]
-    first = await tokens.newest(database, 3)
-    rest = await tokens.newest(database, 3, before=(first[-1].created_at, first[-1].id))
+    first = await tokens.newest(database, 3, macs=MACS)
+    rest = await tokens.newest(database, 3, macs=MACS, before=(first[-1].created_at, first[-1].id))
     assert [each.id for each in (*first, *rest)] == ["t4", "t3", "t2", "t1", "t0"]
     assert [*first, *rest] == made[::-1]
 
 
 async def test_a_token_is_revoked_once_and_stays_known(database: Database) -> None:
     await tokens.add(database, new("t1"), macs=MACS)
-    revoked = await tokens.revoke(database, "t1")
+    revoked = await tokens.revoke(database, "t1", macs=MACS)
     assert revoked is not None
     assert revoked.revoked_at is not None
-    assert await tokens.revoke(database, "t1") == revoked
-    assert await tokens.newest(database, 9) == [revoked]
+    assert await tokens.revoke(database, "t1", macs=MACS) == revoked
+    assert await tokens.newest(database, 9, macs=MACS) == [revoked]
     assert await tokens.revoke(database, "t2") is None
 
 
@@ -248,7 +248,7 @@ async def test_the_schema_knows_what_scopes_there_are(database: Database, kind: 
 
 async def test_whether_a_token_has_expired_is_said_by_the_database(database: Database) -> None:
     texts = [await token(database, "admin", expires=span) for span in ("1h", "400d")]
-    found = {each.id: each for each in await tokens.newest(database, 9)}
+    found = {each.id: each for each in await tokens.newest(database, 9, macs=MACS)}
     assert [found[id_in(text)].is_expired for text in texts] == [False, False]
     at = found[id_in(texts[0])].expires_at
     assert at is not None

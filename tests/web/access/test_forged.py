@@ -19,7 +19,7 @@ from eventstore.access.macs import COLUMNS, KEY_COLUMNS, CredentialMacs, Credent
 from tests.support.rows.credentials import authenticate
 from tests.support.web.application import Answer, App
 from tests.support.web.application import app as opened_door
-from tests.support.web.pages import BROWSER
+from tests.support.web.pages import BROWSER, get
 from tests.support.web.sessions import browser, opened
 from tests.support.web.tokens import bearer, id_in, token
 
@@ -223,6 +223,25 @@ async def test_a_time_that_python_does_not_have_is_refused_as_any(
     secret = await made(guarded, kind)
     await guarded.rows(f"UPDATE hookledger.{kind} SET {column} = '{time}'")
     assert (await shown(guarded, kind, secret)).status == (410 if kind == "login_link" else 401)
+
+
+async def test_lists_say_which_token_is_forged(guarded: App) -> None:
+    for name in ("good", "changed", "dead"):
+        await token(guarded.database, "auditor", name=name)
+    await guarded.rows("UPDATE hookledger.api_token SET tenant = 'acme' WHERE name = 'changed'")
+    await guarded.rows(
+        "UPDATE hookledger.api_token SET kind = 'admin', revoked_at = now(), revoked_txid = 1 WHERE name = 'dead'"
+    )
+    await guarded.rows(INSERTED["api_token"].format(mac="NULL"))
+    listed = await guarded.ask("GET", "/v1/tokens", headers=bearer(ADMIN))
+    states = {each["name"]: each["status"] for each in listed.json["items"]}
+    assert states == {"good": "active", "changed": "forged", "dead": "revoked", "": "forged"}
+    in_rows = await get(guarded, "/operator/tokens", headers=bearer(ADMIN) | BROWSER)
+    assert in_rows.text.count("not made here, or changed since") == 2
+    asked = await get(guarded, "/operator/tokens/0123456789ab/revoke", headers=bearer(ADMIN) | BROWSER)
+    assert "somebody has written to the database" in asked.text
+    revoked = await guarded.ask("DELETE", "/v1/tokens/0123456789ab", headers=bearer(ADMIN))
+    assert revoked.status == 204
 
 
 # The table is a view that shows its caller a row of somebody else: each mention of a column has another value.

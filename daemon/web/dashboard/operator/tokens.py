@@ -89,7 +89,8 @@ async def create(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def ask_revoke(request: web.Request) -> web.Response:
     """Asks whether to revoke a token, and says what that means."""
-    found = await token_pages.find(query_database(request), request.match_info["token"])
+    macs = request.app[SERVICES].keychain.macs
+    found = await token_pages.find(query_database(request), request.match_info["token"], macs=macs)
     return render(
         request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_pages.state(found)
     )
@@ -109,7 +110,10 @@ def scope_of(token: Token) -> Scope:
 async def _page(request: web.Request, form: FormData, *, form_errors: FormErrors | None = None) -> web.Response:
     try:
         found = await token_pages.newest(
-            query_database(request), PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
+            query_database(request),
+            PAGE_SIZE + 1,
+            macs=request.app[SERVICES].keychain.macs,
+            after=paging.decoded(request.query.get("after", "")),
         )
     except Invalid:
         return redirect(request, "operator", "tokens")
