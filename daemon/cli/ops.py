@@ -87,6 +87,8 @@ def keys() -> None:
 def rewrap(config_file: Path | None, as_json: bool) -> None:
     """Seal all secrets under the first key of signing.master_key.
 
+    Tokens, sessions and login links are vouched for by that key as well, so that they go on without the old one.
+
     To exchange the master key: add the new one behind the old one in signing.master_key of every daemon, and restart
     them; then all of them open what it seals. Put the new one first, and restart them again. Run this beside them. When
     it is done, remove the old key. A single daemon can begin with the new key first. Without signing.master_key the old
