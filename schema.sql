@@ -1221,6 +1221,7 @@ CREATE TABLE hookledger.api_token (
     seal         bigint,
     revoked_txid bigint,
     revoked_seal bigint,
+    mac          bytea,
     CONSTRAINT api_token_pkey PRIMARY KEY (id),
     CONSTRAINT api_token_kind_check CHECK (kind IN ('admin', 'producer', 'tenant', 'auditor', 'metrics')),
     CONSTRAINT api_token_tenant_check CHECK (CASE kind WHEN 'tenant' THEN tenant IS NOT NULL
@@ -1231,6 +1232,7 @@ CREATE TABLE hookledger.api_token (
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN hookledger.api_token.hash IS 'SHA-256 of the whole token, which has 256 random bits';
 COMMENT ON COLUMN hookledger.api_token.last_used_at IS 'to the minute';
+COMMENT ON COLUMN hookledger.api_token.mac IS 'by the master key, of what never changes; no row is believed without it';
 COMMENT ON COLUMN hookledger.api_token.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells; revoked_seal likewise';
 -- Serves the list of tokens, newest first.
 CREATE INDEX api_token_created_idx ON hookledger.api_token (created_at, id);
@@ -1248,6 +1250,7 @@ CREATE TABLE hookledger.login_link (
     role       text        NOT NULL DEFAULT 'manage',
     return_url text,
     path       text,
+    mac        bytea,
     CONSTRAINT login_link_pkey PRIMARY KEY (hash),
     CONSTRAINT login_link_role_check CHECK (role IN ('manage', 'view'))
 );
@@ -1255,6 +1258,7 @@ COMMENT ON COLUMN hookledger.login_link.tenant IS 'null: all of them, as the adm
 COMMENT ON COLUMN hookledger.login_link.actor IS 'who stands in the route log for what the session does';
 COMMENT ON COLUMN hookledger.login_link.return_url IS 'where the session leads back to; null: as configured';
 COMMENT ON COLUMN hookledger.login_link.path IS 'the page that it leads to; null: the first one';
+COMMENT ON COLUMN hookledger.login_link.mac IS 'by the master key; no row is believed without it';
 
 -- Sessions of the dashboard, by the hash of the cookie's value.
 CREATE TABLE hookledger.session (
@@ -1264,11 +1268,13 @@ CREATE TABLE hookledger.session (
     last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor        text        NOT NULL DEFAULT 'dashboard',
     role         text        NOT NULL DEFAULT 'manage',
+    mac          bytea,
     CONSTRAINT session_pkey PRIMARY KEY (hash),
     CONSTRAINT session_role_check CHECK (role IN ('manage', 'view'))
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN hookledger.session.tenant IS 'null: all of them, as the administrator';
 COMMENT ON COLUMN hookledger.session.last_seen_at IS 'to the minute';
+COMMENT ON COLUMN hookledger.session.mac IS 'by the master key, of all but last_seen_at; no row is believed without it';
 
 
 -- Partitions and roles --------------------------------------------------------------------------------------------

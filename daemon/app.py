@@ -41,6 +41,7 @@ from daemon.sources.kafka.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
 from daemon.store import (
     keep_of,
+    migrate,
     open_store,
     open_vault,
     opened,
@@ -105,7 +106,7 @@ async def run(
 async def prepared(config: Config) -> AsyncIterator[Database]:
     """An open database, migrated to the schema of this version, on a server that loses no acknowledged commit."""
     async with open_store(config) as database:
-        await schema.migrate(database)
+        await migrate(config, database)
         await schema.check(database)
         if not config.dev:
             await check_durability(database)
@@ -196,7 +197,7 @@ async def _run_on(
             query_pool=queries,
             commands=commands,
             keychain=keychain,
-            tokens=Tokens(command_database),
+            tokens=Tokens(command_database, macs=vault.macs),
             catalogue=catalogue,
             index=projection.index,
             metrics=metrics,

@@ -18,10 +18,14 @@ from daemon.config.sections import DatabaseSection
 from daemon.core.sealing.head import SealKey
 from daemon.credentials.keys import Vault, WrongMasterKey, master_key_file
 from eventstore import embedded
+from eventstore.access import adoption
+from eventstore.access.adoption import Adopter
 from eventstore.embedded import EmbeddedServer
+from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
+from eventstore.postgres.schema import Plan, StepConnection
 from eventstore.retention.retention import Keep
 from eventstore.route_log.sealed_secrets import stored_master_key_check
 
@@ -46,6 +50,26 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
         else:
             url = config.database.url.reveal()
         yield await stack.enter_async_context(opened(Database(url, pool_size=config.database.pool_size)))
+
+
+async def migrate(config: Config, database: Database) -> Plan:
+    """Brings the database to the schema of this version, and returns what was done.
+
+    If it has secrets and comes from before tokens had MACs, this needs the master key. Raises WrongMasterKey without
+    it, before anything is changed, and StoreError.
+    """
+    planned = await schema.plan(database)
+    adopter = None
+    if 0 < planned.current < adoption.SINCE_VERSION and await stored_master_key_check(database) is not None:
+        vault = await open_vault(config, database)
+        await vault.require(database)
+        adopter = Adopter(macs=vault.macs, check_with_macs=vault.check_with_macs)
+
+    async def adopting(connection: StepConnection) -> None:
+        if left := await adoption.adopt(connection, adopter=adopter):
+            log.warning("tokens.not_adopted", tokens=left, hint="no daemon has worked on this database: make them anew")
+
+    return await schema.migrate(database, within={adoption.SINCE_VERSION: adopting})
 
 
 @asynccontextmanager

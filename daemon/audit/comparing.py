@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.audit.faults import log_faults, schema_faults, secret_faults, source_faults, stray_faults, unreadable_faults
+from daemon.audit.faults import (
+    credential_faults,
+    log_faults,
+    schema_faults,
+    secret_faults,
+    source_faults,
+    stray_faults,
+    unreadable_faults,
+)
 from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.judging import Judging, kept_from
@@ -69,9 +77,9 @@ async def audit(  # noqa: PLR0913 - a period, what to compare with, and how
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
     With a `schedule` it looks when retries are due, with `keep` whether more was dropped than that, with a `vault` into
-    the secrets that the route log names. Several `processes` find the same in the same order; `shared` is for one that
-    shares its event loop. Raises ChainBroken if the route log is not whole, and AuditPartFailed if one of several
-    processes fails.
+    the secrets that the route log names, and whether tokens, sessions and login links are ours. Several `processes`
+    find the same in the same order; `shared` is for one that shares its event loop. Raises ChainBroken if the route log
+    is not whole, and AuditPartFailed if one of several processes fails.
     """
     scope, report = AuditScope(start=start, end=end, tenant=tenant), AuditReport()
     means = _Means(schedule=schedule, keep=keep, vault=vault, processes=processes, shared=shared)
@@ -110,8 +118,12 @@ async def _compare(database: Database, scope: AuditScope, report: AuditReport, m
     if tenant is None:
         _note(report, await source_faults.find(database))
     if means.vault is None:
-        report.unchecked.append("without the master key it was not checked whether secrets are those of the route log")
+        report.unchecked.append(
+            "without the master key it was not checked whether secrets are those of the route log, nor whether tokens, "
+            "sessions and login links are ours"
+        )
     _note(report, await secret_faults.find(database, folded, means.vault, tenant=tenant))
+    _note(report, await credential_faults.find(database, means.vault, tenant=tenant))
 
 
 async def _judge(

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 import daemon.credentials.keys
+import daemon.store
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.peer import get
@@ -41,19 +42,20 @@ def migrate(plan: bool, accept_restore: bool, config_file: Path | None, as_json:
     """Bring the database to the schema of this version.
 
     `run` does it too. Several processes may do it at once: a lock lets one work while the others wait. A newer schema
-    is refused.
+    is refused. A schema from before version 8 takes the master key.
 
     `run` refuses a database that was moved into another PostgreSQL cluster. Stop every daemon and give
     --accept-restore once: then what was delivered after the dump was taken is delivered again.
     """
+    own = settings(config_file)
 
     async def work(database: Database) -> tuple[Plan, RestoreSurvey | None]:
-        migration = await (schema.plan if plan else schema.migrate)(database)
+        migration = await (schema.plan(database) if plan else daemon.store.migrate(own, database))
         if not accept_restore or migration.current == 0:
             return migration, None
         return migration, await (lineage.survey if plan else lineage.begin)(database)
 
-    migration, survey = with_store(settings(config_file), work, check=False)
+    migration, survey = with_store(own, work, check=False)
     if as_json:
         document: dict[str, object] = {
             "current": migration.current,
@@ -84,6 +86,8 @@ def keys() -> None:
 @output.json_option
 def rewrap(config_file: Path | None, as_json: bool) -> None:
     """Seal all secrets under the first key of signing.master_key.
+
+    Tokens, sessions and login links are vouched for by that key as well, so that they go on without the old one.
 
     To exchange the master key: add the new one behind the old one in signing.master_key of every daemon, and restart
     them; then all of them open what it seals. Put the new one first, and restart them again. Run this beside them. When

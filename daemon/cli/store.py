@@ -22,10 +22,11 @@ from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.core import texts
 from daemon.core.routing.route import Route, RouteStatus
-from daemon.credentials.keys import Keychain
+from daemon.credentials.keys import Keychain, Vault, WrongMasterKey
 from daemon.operations import audience_of
-from daemon.store import open_store, open_vault
+from daemon.store import existing_vault, open_store, open_vault
 from eventstore import embedded
+from eventstore.access.macs import CredentialMacs
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 
@@ -108,8 +109,7 @@ async def open_commands(config: Config, database: Database) -> Commands:
 
     How many routes a tenant may have holds here too; how often they may be changed does not.
     """
-    vault = await open_vault(config, database)
-    await vault.check(database)
+    vault = await checked_vault(config, database)
     return Commands(
         database,
         Keychain(database, vault),
@@ -120,6 +120,24 @@ async def open_commands(config: Config, database: Database) -> Commands:
         limits=CommandLimits(routes_per_tenant=config.limits.routes_per_tenant),
         audience=audience_of(config.operations),
     )
+
+
+async def checked_vault(config: Config, database: Database) -> Vault:
+    """The vault under the master key of this database. Raises WrongMasterKey, also if it is here and another one."""
+    vault = await open_vault(config, database)
+    await vault.check(database)
+    return vault
+
+
+async def known_macs(config: Config, database: Database) -> CredentialMacs | None:
+    """What knows the tokens that are ours; None on a machine without the master key of this database."""
+    try:
+        vault = existing_vault(config)
+        if vault is not None:
+            await vault.require(database)
+    except WrongMasterKey:
+        return None
+    return None if vault is None else vault.macs
 
 
 def command_context(reason: str | None, *, if_version: int | None = None) -> Context:

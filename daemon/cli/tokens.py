@@ -1,6 +1,7 @@
 """`hookledger token` and `login-link`: API tokens, and links into the dashboard.
 
-Both need the database and no daemon: write access to the database is the authorisation.
+Both need the database and no daemon. What they make has a MAC: write access to the database and the master key are the
+authorisation.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import click
 import daemon.credentials.tokens
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
-from daemon.cli.store import actor, config_option, now, settings, with_store
+from daemon.cli.store import actor, checked_vault, config_option, known_macs, now, settings, with_store
 from daemon.commands import Invalid
+from daemon.config import Config
 from daemon.core.drafts import login_link_draft
 from daemon.core.drafts.login_link_draft import DEFAULT_SECONDS, DashboardRole, LoginLinkDraft
 from daemon.core.drafts.token_draft import TokenDraft, check
@@ -57,9 +59,13 @@ def create(
     draft = check(scope=scope, tenant=tenant, name=name, expires=expires, now=now())
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    created, text = with_store(
-        settings(config_file), lambda database: daemon.credentials.tokens.create(database, draft, created_by=actor())
-    )
+    config = settings(config_file)
+
+    async def work(database: Database) -> tuple[Token, str]:
+        vault = await checked_vault(config, database)
+        return await daemon.credentials.tokens.create(database, draft, created_by=actor(), macs=vault.macs)
+
+    created, text = with_store(config, work)
     if as_json:
         output.document({**of_token(created), "token": text})
         return
@@ -72,7 +78,8 @@ def create(
 @output.json_option
 def list_tokens(config_file: Path | None, as_json: bool) -> None:
     """List all tokens, newest first, without their text."""
-    all_tokens = with_store(settings(config_file), _all)
+    config = settings(config_file)
+    all_tokens = with_store(config, lambda database: _all(config, database))
     documents = [of_token(each) for each in all_tokens]
     if as_json:
         output.document(documents)
@@ -95,7 +102,12 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
     Every daemon refuses it within 2 seconds.
     """
     token_id = daemon.credentials.tokens.id_of(token_id) or token_id
-    revoked = with_store(settings(config_file), lambda database: tokens.revoke(database, token_id))
+    config = settings(config_file)
+
+    async def work(database: Database) -> Token | None:
+        return await tokens.revoke(database, token_id, macs=await known_macs(config, database))
+
+    revoked = with_store(config, work)
     if revoked is None:
         raise CliError(f"there is no token {token_id}", hint="hookledger token list")
     if as_json:
@@ -126,7 +138,10 @@ def login_link(tenant: str | None, name: str | None, role: str, config_file: Pat
         raise CliError("the configuration does not say where the daemon listens", hint="set server.public_url")
 
     async def work(database: Database) -> LoginLink:
-        return await sessions.new_link(database, config.server, draft, tenant=tenant, created_by=actor())
+        vault = await checked_vault(config, database)
+        return await sessions.new_link(
+            database, config.server, draft, tenant=tenant, created_by=actor(), macs=vault.macs
+        )
 
     link = with_store(config, work)
     if as_json:
@@ -137,11 +152,12 @@ def login_link(tenant: str | None, name: str | None, role: str, config_file: Pat
     output.note(f"open it within {DEFAULT_SECONDS} s, and press the button there; it works once")
 
 
-async def _all(database: Database) -> Sequence[Token]:
+async def _all(config: Config, database: Database) -> Sequence[Token]:
+    macs = await known_macs(config, database)
     all_tokens: list[Token] = []
     while True:
         before = (all_tokens[-1].created_at, all_tokens[-1].id) if all_tokens else None
-        page = await tokens.newest(database, _PAGE_TOKENS, before=before)
+        page = await tokens.newest(database, _PAGE_TOKENS, macs=macs, before=before)
         all_tokens += page
         if len(page) < _PAGE_TOKENS:
             return all_tokens

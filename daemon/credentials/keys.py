@@ -27,19 +27,24 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+import eventstore.access.macs
 import eventstore.leases.process
 import eventstore.route_log.sealed_secrets
 from daemon.config import MASTER_KEY_BYTES
 from daemon.core.routing.route import Route
 from daemon.core.sealing.head import SEED_BYTES, SealKey, lifecycle_text
 from daemon.core.webhook.signing import SigningKey, fingerprint, format_key
+from eventstore.access.macs import CredentialMacs
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import SchemaMismatch
 from eventstore.route_log.sealed_secrets import Table
 
 _NONCE_BYTES = 12
 _WRITING_SECONDS = 2.0
 _FORMAT = b"\x01"
-_CHECK_TEXT = b"hookledger"
+# What the check value says. Until version 8 of the schema it was the first text: then nothing had a MAC.
+_CHECK_TEXT_WITHOUT_MACS = b"hookledger"
+_CHECK_TEXT = b"hookledger 8"
 _CHECK_ASSOCIATED_DATA = b"master_key_check"
 _CONFIGURE_THE_KEY = "set signing.master_key to the key that sealed them last, or a list that has it"
 
@@ -78,6 +83,8 @@ class Vault:
         self.id = hashlib.sha256(b"hookledger master key id\n" + master_keys[0]).hexdigest()[:16]
         # The first signs; what an older one signed stays known for as long as it is configured.
         self.seal_keys = tuple(SealKey(_derived(key, b"hookledger seal key")) for key in master_keys)
+        # For tokens, sessions and login links.
+        self.macs = CredentialMacs([_derived(key, b"hookledger credential key") for key in master_keys])
 
     def seal(self, plain: bytes, associated_data: bytes) -> bytes:
         """The ciphertext of `plain`, which opens only with the same associated data."""
@@ -109,6 +116,18 @@ class Vault:
         self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
         return stored
 
+    def check_with_macs(self, stored: str) -> str:
+        """The check value of a database in which tokens, sessions and login links have MACs, made of one in which they
+        had none yet. Raises WrongMasterKey if none of our keys opens it, and SchemaMismatch if they had.
+        """
+        text = self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
+        if text != _CHECK_TEXT_WITHOUT_MACS:
+            raise SchemaMismatch(
+                "this database had a newer schema before: somebody has taken it back, maybe to make tokens meanwhile",
+                hint="look for who has written to it, and restore a backup",
+            )
+        return base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_ASSOCIATED_DATA)).decode()
+
     async def require(self, database: Database) -> None:
         """As `check`, and writes nothing: a database without a check value has no secrets yet."""
         stored = await eventstore.route_log.sealed_secrets.stored_master_key_check(database)
@@ -117,7 +136,8 @@ class Vault:
 
 
 async def rewrap(database: Database, vault: Vault) -> Rewrapped:
-    """Reseals every secret of the database under the vault's first master key, while daemons may be running.
+    """Reseals every secret of the database under the vault's first master key, while daemons may be running, and makes
+    the MACs of tokens, sessions and login links anew.
 
     All running daemons must seal with that key already: then they open what is resealed here, and store nothing under
     another key. The check value is resealed first, so that no daemon without the key can start. After an interruption
@@ -133,6 +153,7 @@ async def rewrap(database: Database, vault: Vault) -> Rewrapped:
             database, check, base64.b64encode(resealed).decode()
         )
     counts = [await _rewrap_table(database, vault, table) for table in Table]
+    await eventstore.access.macs.renew(database, vault.macs)
     await _check_running_daemons(database, vault)
     return Rewrapped(resealed=sum(each.resealed for each in counts), current=sum(each.current for each in counts))
 
@@ -299,6 +320,11 @@ class Keychain:
     def seal_keys(self) -> tuple[SealKey, ...]:
         """The keys that sign seals and lifecycle events, of which the first does."""
         return self._vault.seal_keys
+
+    @property
+    def macs(self) -> CredentialMacs:
+        """What makes and checks the MACs of tokens, sessions and login links."""
+        return self._vault.macs
 
     @property
     def master_key_id(self) -> str:

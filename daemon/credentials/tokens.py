@@ -1,9 +1,12 @@
 """API tokens: `hl_<kind>_<id>_<secret>`, shown once on creation and stored as their SHA-256.
 
-A slow hash protects passwords; a secret of 256 random bits does not need one. A token that was looked up is cached for
-CACHE_SECONDS, so that publishing does not query the database for every event. A revoked or expired token is refused by
-every process after that time. Only a token for metrics that was valid when it was last looked up is taken as long as
-PostgreSQL does not answer: operators need to see the daemon then most of all, and the metrics name no customer.
+A slow hash protects passwords; a secret of 256 random bits does not need one. A row that was not made with the master
+key is no token (eventstore/access/macs.py).
+
+A token that was looked up is cached for CACHE_SECONDS, so that publishing does not query the database for every event.
+A revoked or expired token is refused by every process after that time. Only a token for metrics that was valid when it
+was last looked up is taken as long as PostgreSQL does not answer: operators need to see the daemon then most of all,
+and the metrics name no customer.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from weakref import WeakValueDictionary
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft
 from eventstore.access import tokens
+from eventstore.access.macs import CredentialMacs, CredentialTable, NotAuthentic
 from eventstore.access.tokens import NewToken, Proof, Token
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
@@ -61,7 +65,7 @@ class _CachedToken:
     until: float
 
 
-async def create(database: Database, draft: TokenDraft, *, created_by: str) -> tuple[Token, str]:
+async def create(database: Database, draft: TokenDraft, *, created_by: str, macs: CredentialMacs) -> tuple[Token, str]:
     """A new token as it is listed, and its text, which is not stored. Raises StoreUnavailable."""
     token_id = secrets.token_hex(6)
     text = f"hl_{draft.scope.kind}_{token_id}_{secrets.token_hex(32)}"
@@ -74,7 +78,7 @@ async def create(database: Database, draft: TokenDraft, *, created_by: str) -> t
         created_by=created_by,
         expires_at=draft.expires_at,
     )
-    return await tokens.add(database, new), text
+    return await tokens.add(database, new, macs=macs), text
 
 
 def id_of(text: str) -> str | None:
@@ -89,16 +93,21 @@ def is_id(text: str) -> bool:
 
 
 class Tokens:
-    """Verifies tokens and caches them. `clock` returns monotonic seconds."""
+    """Verifies tokens and caches them. `macs` knows the rows that are ours, `clock` returns monotonic seconds."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, database: Database, *, macs: CredentialMacs, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
+        self._macs = macs
         self._clock = clock
         self._cache: dict[str, _CachedToken] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def verify(self, text: str) -> Verified | TokenRefusal:
-        """The token, or why it is refused. Raises StoreUnavailable."""
+        """The token, or why it is refused. Raises StoreUnavailable, and NotAuthentic if the text is that of a row which
+        is not ours: its holder is told that there is no such token.
+        """
         token_id = id_of(text)
         if token_id is None:
             return TokenRefusal.UNKNOWN
@@ -126,7 +135,7 @@ class Tokens:
             if cached is not None and cached.until > self._clock():
                 return _check_proof(token_id, given, cached.proof)
             looked_up_at = self._clock()
-            proof = await tokens.proof(self._database, token_id, seconds=LOOKUP_SECONDS)
+            proof = await tokens.proof(self._database, token_id, macs=self._macs, seconds=LOOKUP_SECONDS)
             if proof is None:
                 return TokenRefusal.UNKNOWN
             verdict = _check_proof(token_id, given, proof)
@@ -151,6 +160,8 @@ class Tokens:
 def _check_proof(token_id: str, given: bytes, proof: Proof) -> Verified | TokenRefusal:
     if not hmac.compare_digest(given, proof.hash):
         return TokenRefusal.UNKNOWN
+    if not proof.is_authentic:
+        raise NotAuthentic(CredentialTable.TOKEN, token_id)
     if proof.is_revoked:
         return TokenRefusal.REVOKED
     if proof.seconds_left is not None and proof.seconds_left <= 0:

@@ -52,6 +52,7 @@ SOURCE_RESULTS = ("event", "repeated", "refused", "filtered", "absent")
 # Who is at the other end of a connection.
 CLIENTS, RECEIVERS = SIDES = ("clients", "receivers")
 QUERY_LIMITS = ("tenant", "all")
+CREDENTIALS = ("api_token", "login_link", "session")
 
 SPAN_RESULTS = ("sent", "lost", "left_out")
 USUAL_ATTEMPTS = (
@@ -85,6 +86,9 @@ class Metrics:
         )
         self.requests_unavailable = self._counter(
             "requests_unavailable", "Requests answered 503 since PostgreSQL did not do what they needed"
+        )
+        self.forged_credentials = self._counter(
+            "forged_credentials", "Tokens, sessions and login links shown that were not made by us", "kind"
         )
         self.clock_steps = self._counter("clock_steps", "Steps of the database's clock that this process noticed")
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
@@ -150,6 +154,8 @@ class Metrics:
             self.spans.labels(result)
         for side in SIDES:
             self.connections_open.labels(side)
+        for table in CREDENTIALS:
+            self.forged_credentials.labels(table)
 
     def attempted(self, outcome: str, status: int | None, duration_seconds: float) -> None:
         """Counts an attempt, with the status of its answer if there was one. On the hot path."""

@@ -1,16 +1,18 @@
 """API tokens: the hash of each, its scope, and whether it is still valid. Rows are never deleted.
 
-The database's clock decides whether a token has expired, so that all processes agree.
+The database's clock decides whether a token has expired, so that all processes agree. A row is believed if it has the
+right MAC (macs.py); lists show the others, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 import asyncpg
 
+from eventstore.access.macs import COLUMNS, CredentialMacs, CredentialTable, moment
 from eventstore.postgres.connect import Database
 
 # The resolution of last_used_at.
@@ -32,7 +34,9 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A token as it is listed: everything but the hash. `is_expired` is by the database's clock."""
+    """A token as it is listed: everything but the hash. `is_expired` is by the database's clock. `is_authentic` is
+    False if its row has not the right MAC; where that cannot be told, if it has none.
+    """
 
     id: str
     kind: str
@@ -42,6 +46,7 @@ class Token:
     created_by: str
     expires_at: datetime | None
     is_expired: bool
+    is_authentic: bool
     revoked_at: datetime | None
     last_used_at: datetime | None
 
@@ -49,7 +54,7 @@ class Token:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """What a request's token is verified against. `seconds_left` is None if the token never expires. `is_unused` is
-    True if no use of it was noted in the last minute.
+    True if no use of it was noted in the last minute, `is_authentic` if the row has the right MAC.
     """
 
     kind: str
@@ -58,16 +63,18 @@ class Proof:
     seconds_left: float | None
     is_revoked: bool
     is_unused: bool
+    is_authentic: bool
 
 
 _COLUMNS = (
-    "id, kind, tenant, name, created_at, created_by, expires_at, "
+    f"{COLUMNS[CredentialTable.TOKEN]}, created_at, expires_at, "
     "coalesce(expires_at <= clock_timestamp(), false) AS is_expired, revoked_at, last_used_at"
 )
 
+_NOW = "SELECT clock_timestamp()"
 _ADD = f"""
-INSERT INTO hookledger.api_token (id, kind, tenant, name, hash, created_by, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {_COLUMNS}
+INSERT INTO hookledger.api_token (id, kind, tenant, name, hash, created_by, expires_at, created_at, mac)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}
 """
 
 _NEWEST = f"SELECT {_COLUMNS} FROM hookledger.api_token ORDER BY created_at DESC, id DESC LIMIT $1"
@@ -76,7 +83,7 @@ SELECT {_COLUMNS} FROM hookledger.api_token WHERE (created_at, id) < ($2, $3) OR
 """
 
 _PROOF = f"""
-SELECT kind, tenant, hash, extract(epoch FROM expires_at - clock_timestamp())::float AS seconds_left,
+SELECT {COLUMNS[CredentialTable.TOKEN]}, clock_timestamp() AS now,
        revoked_at IS NOT NULL AS is_revoked,
        coalesce(last_used_at < clock_timestamp() - {_USE}, true) AS is_unused
   FROM hookledger.api_token WHERE id = $1
@@ -96,16 +103,18 @@ UPDATE hookledger.api_token
 """
 
 
-async def add(database: Database, new: NewToken) -> Token:
+async def add(database: Database, new: NewToken, *, macs: CredentialMacs) -> Token:
     """Stores a token."""
     async with database.connection() as connection:
-        (row,) = await connection.fetch(
-            _ADD, new.id, new.kind, new.tenant, new.name, new.hash, new.created_by, new.expires_at
-        )
-    return _token(row)
+        created_at: datetime = await connection.fetchval(_NOW)
+        made = {**asdict(new), "created_at": created_at}
+        (row,) = await connection.fetch(_ADD, *made.values(), macs.of(CredentialTable.TOKEN, made))
+    return _token(row, macs)
 
 
-async def newest(database: Database, count: int, *, before: tuple[datetime, str] | None = None) -> Sequence[Token]:
+async def newest(
+    database: Database, count: int, *, macs: CredentialMacs | None, before: tuple[datetime, str] | None = None
+) -> Sequence[Token]:
     """At most `count` tokens, the newest first. `before` is the creation time and id of a token: only older ones are
     listed.
     """
@@ -114,21 +123,30 @@ async def newest(database: Database, count: int, *, before: tuple[datetime, str]
             rows = await connection.fetch(_NEWEST, count)
         else:
             rows = await connection.fetch(_NEWEST_BEFORE, count, *before)
-    return [_token(row) for row in rows]
+    return [_token(row, macs) for row in rows]
 
 
-async def find(database: Database, token_id: str) -> Token | None:
+async def find(database: Database, token_id: str, *, macs: CredentialMacs | None) -> Token | None:
     """The token with this id, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM hookledger.api_token WHERE id = $1", token_id)
-    return None if row is None else _token(row)
+    return None if row is None else _token(row, macs)
 
 
-async def proof(database: Database, token_id: str, *, seconds: float) -> Proof | None:
+async def proof(database: Database, token_id: str, *, macs: CredentialMacs, seconds: float) -> Proof | None:
     """What a request with this token id is verified against, or None if there is no such token."""
     async with database.connection(seconds=seconds) as connection:
-        row = await connection.fetchrow(_PROOF, token_id)
-    return None if row is None else Proof(**row)
+        found = await connection.fetchrow(_PROOF, token_id)
+    if found is None:
+        return None
+    row = dict(found)
+    is_authentic = macs.are_right(CredentialTable.TOKEN, row)
+    expires_at = moment(row, "expires_at") if is_authentic else None
+    return Proof(
+        is_authentic=is_authentic,
+        seconds_left=None if expires_at is None else (expires_at - row["now"]).total_seconds(),
+        **{name: row[name] for name in ("kind", "tenant", "hash", "is_revoked", "is_unused")},
+    )
 
 
 async def note_use(database: Database, token_id: str, *, seconds: float) -> None:
@@ -137,15 +155,20 @@ async def note_use(database: Database, token_id: str, *, seconds: float) -> None
         await connection.execute(_NOTE_USE, token_id)
 
 
-async def revoke(database: Database, token_id: str) -> Token | None:
+async def revoke(database: Database, token_id: str, *, macs: CredentialMacs | None = None) -> Token | None:
     """Revokes a token and returns it, or None if there is none.
 
     A token that was revoked before keeps its first time.
     """
     async with database.connection() as connection:
         row = await connection.fetchrow(_REVOKE, token_id)
-    return None if row is None else _token(row)
+    return None if row is None else _token(row, macs)
 
 
-def _token(row: asyncpg.Record) -> Token:
-    return Token(**row)
+def _token(found: asyncpg.Record, macs: CredentialMacs | None) -> Token:
+    row = dict(found)
+    is_authentic = row["mac"] is not None if macs is None else macs.are_right(CredentialTable.TOKEN, row)
+    return Token(
+        is_authentic=is_authentic,
+        **{field.name: row[field.name] for field in fields(Token) if field.name != "is_authentic"},
+    )

@@ -16,6 +16,7 @@
     ├── RequestReused            the request id was used by an earlier command
     ├── ReplayRunning            the route has a replay that is still running
     ├── ValueRefused             the schema refused a value
+    ├── NotAuthentic             a token, session or login link was not made with the master key (access/macs.py)
     └── ChainBroken              the route log was changed after it was written
 
 `hint` says what to try next, in the imperative, without a full stop. No error of the driver leaves this package:

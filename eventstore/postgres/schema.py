@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 
@@ -21,7 +22,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable, UnsafeServer
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
-VERSION = 7
+VERSION = 8
 # The eventstore package. It contains the migrations, and in an installed wheel also schema.sql.
 _PACKAGE = Path(__file__).parents[1]
 
@@ -39,6 +40,10 @@ _RUNNING = """
 SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() - interval '10 seconds'
  UNION SELECT owner FROM hookledger.lease WHERE expires_at > clock_timestamp() AND owner IS NOT NULL ORDER BY owner
 """
+
+StepConnection: TypeAlias = asyncpg.pool.PoolConnectionProxy
+# What a step does besides its SQL.
+Within = Callable[[StepConnection], Awaitable[None]]
 
 _NO_VERSION = "the schema hookledger does not say of which version it is: it is being restored, or its restore failed"
 _RESTORE = "wait for the restore to end; if it has failed, drop the database and restore it again"
@@ -67,22 +72,23 @@ async def plan(database: Database) -> Plan:
         return Plan(current=await _current(connection))
 
 
-async def migrate(database: Database) -> Plan:
+async def migrate(database: Database, *, within: Mapping[int, Within] | None = None) -> Plan:
     """Does what `plan` says, creates the partitions of the coming days, and returns the plan that was carried out.
 
     Each step is a transaction that writes its version, so that a migration which was interrupted goes on where it was.
-    Raises SchemaMismatch while daemons of the older version are running.
+    `within` has what a step to a version does in it besides its SQL. Raises SchemaMismatch while daemons of the older
+    version are running.
     """
     planned = await plan(database)
     if planned.current == 0:
         try:
             await _install(database)
         except _JustInstalled:
-            return await migrate(database)
+            return await migrate(database, within=within)
         return planned
     for version in sorted(_migrations()):
         if version > planned.current:
-            await _patiently(partial(_step, database, version))
+            await _patiently(partial(_step, database, version, (within or {}).get(version)))
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         await create_partitions(connection)
@@ -113,7 +119,7 @@ async def _install(database: Database) -> None:
         await create_partitions(connection)
 
 
-async def _step(database: Database, version: int) -> None:
+async def _step(database: Database, version: int, within: Within | None) -> None:
     """Takes the step that reaches a version, unless another process has taken it. Raises _InTheWay."""
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
@@ -134,6 +140,8 @@ async def _step(database: Database, version: int) -> None:
                 "a transaction holds a table that the migration changes",
                 hint="look for old transactions in pg_stat_activity, and repeat it",
             ) from error
+        if within is not None:
+            await within(connection)
         await _set_version(connection, version)
 
 

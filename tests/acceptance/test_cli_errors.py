@@ -1,5 +1,6 @@
 """A user's mistake gets one line `error: …`, the next step if it is known, and the exit code for such mistakes."""
 
+import base64
 import os
 import shutil
 import socket
@@ -226,9 +227,13 @@ def test_a_master_key_of_another_database_is_78(hookledger: CommandLine, tmp_pat
     elsewhere = CommandLine(tmp_path / "elsewhere", database_url)
     elsewhere.home.mkdir()
     given = ("--tenant", "acme", "--name", "x", "--target-url", "https://a.example/", "-e", "*")
-    ended = elsewhere("routes", "create", *given, code=78)
-    assert "master key" in only_error(ended)
-    assert "last" in ended.err.splitlines()[-1], "the first key may have been exchanged since"
+    elsewhere.environment["HOOKLEDGER_SIGNING__MASTER_KEY"] = base64.b64encode(b"o" * 32).decode()
+    for command in (("routes", "create", *given), ("token", "create", "--scope", "admin"), ("login-link",)):
+        ended = elsewhere(*command, code=78)
+        assert only_error(ended) == "a stored secret cannot be opened with the configured master key"
+        assert "last" in ended.err.splitlines()[-1], "the first key may have been exchanged since"
+    assert hookledger("token", "list", "--json").json == []
+    assert hookledger("token", "create", "--scope", "admin", "--json").json["scope"] == "admin"
 
 
 def test_no_master_key_is_made_for_a_database_that_has_one(
@@ -243,6 +248,8 @@ def test_no_master_key_is_made_for_a_database_that_has_one(
         ("run", "--listen", "127.0.0.1:0", "--workers", "2"),
         ("routes", "disable", route["id"]),
         ("keys", "rewrap"),
+        ("token", "create", "--scope", "admin"),
+        ("login-link", "--tenant", "acme"),
     )
     for command in commands:
         message = only_error(elsewhere(*command, code=78))

@@ -19,20 +19,32 @@ def has_process(url: str) -> bool:
         return bool(json.load(answer)["processes"])
 
 
+def actor(url: str, token: str) -> str:
+    """Who the daemon says that the holder of a token is."""
+    request = urllib.request.Request(f"{url}/v1/session", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(json.load(answer)["actor"])
+
+
 async def test_a_master_key_is_exchanged_step_by_step(hookledger: CommandLine) -> None:
     hookledger.environment[MASTER_KEY] = OLD
     key = hookledger.create_route("--header", "X-Shop: acme")["verification_key"]
+    token = hookledger("token", "create", "--scope", "auditor", "--json").json
     async with running(hookledger) as daemon:
+        assert actor(daemon.url, token["token"]) == f"token:{token['id']}"
         await until(lambda: has_process(daemon.url))
         hookledger.environment[MASTER_KEY] = f"{NEW},{OLD}"
         refused = hookledger("keys", "rewrap", code=1)
         assert str(daemon.process.pid) in refused.err
         assert "put the new key first" in refused.err
         assert await daemon.stop() == 0
-    async with running(hookledger):
+    async with running(hookledger) as daemon:
+        assert actor(daemon.url, token["token"]) == f"token:{token['id']}"
         assert hookledger("keys", "rewrap", "--json").json == {"resealed": 2, "current": 0}
         assert "2 were sealed under the first key already" in hookledger("keys", "rewrap").out
     hookledger.environment[MASTER_KEY] = NEW
+    async with running(hookledger) as daemon:
+        assert actor(daemon.url, token["token"]) == f"token:{token['id']}"
     (route,) = hookledger("routes", "list", "--json").json
     rotated = hookledger("routes", "rotate-key", route["id"], "--json").json
     assert rotated["verification_key"] != key

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import urllib.error
 import urllib.request
+from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.processes.cli import CommandLine
@@ -45,6 +48,25 @@ def test_a_token_is_shown_to_people_with_what_it_is_for(hookledger: CommandLine)
     head, row = hookledger("token", "list").out.splitlines()
     assert head.split()[:4] == ["id", "scope", "name", "status"]
     assert row.split()[:2] == [lines["id"], "tenant:acme"]
+
+
+async def test_a_token_that_was_written_into_the_database_is_listed_as_forged(
+    hookledger: CommandLine, database_url: str, tmp_path: Path
+) -> None:
+    made = hookledger("token", "create", "--scope", "auditor", "--json").json
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE hookledger.api_token SET kind = 'admin'")
+    await connection.close()
+    for name in ("nothing", "another"):
+        (tmp_path / name).mkdir()
+    without_key = CommandLine(tmp_path / "nothing", database_url)
+    other = base64.b64encode(b"o" * 32).decode()
+    with_another = CommandLine(tmp_path / "another", database_url, HOOKLEDGER_SIGNING__MASTER_KEY=other)
+    for command, status in ((hookledger, "forged"), (without_key, "active"), (with_another, "active")):
+        (listed,) = command("token", "list", "--json").json
+        assert (listed["id"], listed["scope"], listed["status"]) == (made["id"], "admin", status)
+    assert without_key("token", "revoke", made["id"], "--json").json["status"] == "revoked"
+    assert hookledger("token", "list", "--json").json[0]["status"] == "revoked"
 
 
 def test_a_token_is_revoked_by_its_id_or_its_text(hookledger: CommandLine) -> None:

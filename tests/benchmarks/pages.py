@@ -25,6 +25,7 @@ from eventstore.queries.metrics import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.lists import DEAD, ROUTES, TENANT, delivery_of, fill
 from tests.benchmarks.results import BenchmarkResult, percentile, table
+from tests.support.rows.credentials import authenticate
 from tests.support.web.application import App, app
 
 MOST_MS = 60
@@ -106,6 +107,7 @@ async def _furnish(url: str) -> None:
     await sql.fetch(_TENANTS, _canonical(created))
     await sql.fetch(_EDITS, EDITED_ROUTE, _canonical(edit))
     await sql.execute(_TOKENS)
+    await authenticate(sql)
     await sql.execute(_DOWN)
     await sql.execute(
         "VACUUM ANALYZE hookledger.route_event, hookledger.api_token, hookledger.event_type, hookledger.route_health"

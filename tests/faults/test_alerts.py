@@ -200,6 +200,24 @@ async def test_targets_in_a_network_that_is_forbidden(system: SystemUnderTest) -
     watched.assert_fired_and_stopped("HookledgerEgressDenied")
 
 
+async def test_somebody_who_has_written_a_session_into_the_database(system: SystemUnderTest) -> None:
+    watched = Watched(system)
+
+    async def shown() -> None:
+        headers = {"Cookie": f"hookledger={'x' * 43}"}
+        async with system.session.get(f"{system.url}/v1/session", headers=headers) as answer:
+            assert (await answer.json())["actor"] == "admin"  # as everybody on loopback without an admin token
+
+    async with system.daemon():
+        await system.rows(
+            "INSERT INTO hookledger.session (hash, tenant, mac) VALUES (sha256($1::bytea), 'acme', sha256('x'))",
+            b"x" * 43,
+        )
+        await watched.wrong(meanwhile=shown())
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerForgedCredentials")
+
+
 async def test_more_readers_than_the_database_answers(system: SystemUnderTest, database_url: str) -> None:
     watched = Watched(system)
 

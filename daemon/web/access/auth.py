@@ -20,13 +20,14 @@ from daemon.core.drafts.login_link_draft import DashboardRole
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.credentials.tokens import TokenRefusal, id_of
 from daemon.web.access import browsers, sessions
-from daemon.web.access.guesses import CredentialKind, guessing
+from daemon.web.access.guesses import CredentialKind, guessing, note_forged
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Access, Declaration, declared
 from daemon.web.http.problems import Problem
 from daemon.web.http.requests.parameters import check_headers, check_parameters, check_tenant
 from daemon.web.http.requests.turns import BOUND_TO
 from daemon.web.http.services import SERVICES
+from eventstore.access.macs import NotAuthentic
 from eventstore.access.sessions import Session
 
 
@@ -150,7 +151,7 @@ async def session_of(request: web.Request) -> Session | None:
     if secret is None:
         return None
     with guessing(request, CredentialKind.SESSION, secret) as guess:
-        session = await sessions.find(request.app[SERVICES].command_database, secret)
+        session = await sessions.find(request, secret)
         if session is None:
             guess.wrong()
         else:
@@ -193,7 +194,11 @@ async def _identify_by_token(request: web.Request, text: str) -> Caller:
     if claimed is not None:
         request[CLAIMED_TOKEN_ID] = claimed
     with guessing(request, CredentialKind.TOKEN, text) as guess:
-        found = await services.tokens.verify(text)
+        try:
+            found = await services.tokens.verify(text)
+        except NotAuthentic as forged:
+            note_forged(request, forged)
+            found = TokenRefusal.UNKNOWN
         if isinstance(found, TokenRefusal):
             guess.wrong()
             raise unauthorized(found)

@@ -6,6 +6,9 @@ work there go on. A credential counts as wrong until the database has answered, 
 looked up either.
 
 Each process counts by itself, so several workers together allow as many times more.
+
+One that is in the database and was not made by us is wrong as well: the caller learns no more than of any other, and
+the operator is told.
 """
 
 from __future__ import annotations
@@ -18,11 +21,16 @@ from contextlib import contextmanager
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
 
+import structlog
 from aiohttp import web
 
 from daemon.core.gcra import UNUSED, Allowance
 from daemon.core.webhook.addresses import Network
 from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
+from eventstore.access.macs import CredentialTable, NotAuthentic
+
+log = structlog.get_logger()
 
 # More than a fleet of producers that starts with new tokens needs at once, and far from what a guess needs.
 WRONG = Allowance(burst=60, per_second=1)
@@ -122,6 +130,15 @@ def guessing(request: web.Request, kind: CredentialKind, credential: str) -> Ite
     address = client_address(request.remote or "", forwarded, guesses.trusted_proxies)
     with guesses.guess(kind, network_of(address), credential, now) as guess:
         yield guess
+
+
+def note_forged(request: web.Request, forged: NotAuthentic) -> None:
+    """Counts a credential that was shown and not made by us, and writes a line of the log: somebody has written to the
+    database.
+    """
+    request.app[SERVICES].metrics.forged_credentials.labels(forged.table).inc()
+    name = {"token": forged.name} if forged.table is CredentialTable.TOKEN else {"tenant": forged.name}
+    log.warning("credential.forged", table=forged.table.value, **name)
 
 
 def client_address(remote: str, forwarded: str, trusted_proxies: Sequence[Network]) -> str:

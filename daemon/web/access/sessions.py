@@ -19,8 +19,10 @@ from daemon.config import Config
 from daemon.config.sections import ServerSection
 from daemon.core.drafts.login_link_draft import LoginLinkDraft, return_url_problem
 from daemon.credentials.tokens import LOOKUP_SECONDS
+from daemon.web.access.guesses import note_forged
 from daemon.web.http.services import SERVICES
 from eventstore.access import sessions
+from eventstore.access.macs import CredentialMacs, NotAuthentic
 from eventstore.access.sessions import PendingLink, Session
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
@@ -39,7 +41,13 @@ class LoginLink:
 
 
 async def new_link(
-    database: Database, server: ServerSection, draft: LoginLinkDraft, *, tenant: str | None, created_by: str
+    database: Database,
+    server: ServerSection,
+    draft: LoginLinkDraft,
+    *,
+    tenant: str | None,
+    created_by: str,
+    macs: CredentialMacs,
 ) -> LoginLink:
     """A link that begins a session of a tenant, or of the administrator if that is None. Raises StoreUnavailable."""
     secret = _new_secret()
@@ -50,23 +58,36 @@ async def new_link(
         return_url=draft.return_url,
         path=draft.path,
     )
-    expires_at = await sessions.add_link(database, _hash(secret), link, created_by=created_by, life=draft.life)
+    expires_at = await sessions.add_link(
+        database, _hash(secret), link, created_by=created_by, life=draft.life, macs=macs
+    )
     return LoginLink(url=f"{server.url()}/login/{secret}", expires_at=expires_at)
 
 
-async def pending(database: Database, link: str) -> PendingLink | None:
-    """What a link leads to, None if it is used up or has expired. Raises StoreUnavailable."""
-    return await sessions.pending(database, _hash(link))
+async def pending(request: web.Request, link: str) -> PendingLink | None:
+    """What a link leads to, None if it is used up, has expired or is forged. Raises StoreUnavailable."""
+    services = request.app[SERVICES]
+    try:
+        return await sessions.pending(services.command_database, _hash(link), macs=services.keychain.macs)
+    except NotAuthentic as forged:
+        note_forged(request, forged)
+        return None
 
 
 async def begin(request: web.Request, link: str) -> web.Response | None:
-    """A redirect to the dashboard with the cookie of a new session; None if the link is used up or has expired.
+    """A redirect to the dashboard with the cookie of a new session; None if the link is used up, has expired or is
+    forged.
 
     It replaces the session of the request's cookie, if any. Raises StoreUnavailable.
     """
     services, secret, before = request.app[SERVICES], _new_secret(), secret_of(request)
     replaced = None if before is None else _hash(before)
-    used = await sessions.begin(services.command_database, _hash(link), _hash(secret), replaced=replaced)
+    database, macs = services.command_database, services.keychain.macs
+    try:
+        used = await sessions.begin(database, _hash(link), _hash(secret), macs=macs, replaced=replaced)
+    except NotAuthentic as forged:
+        note_forged(request, forged)
+        return None
     if used is None:
         return None
     response = _to_page(services.config.server, used.path or "/")
@@ -81,13 +102,17 @@ def secret_of(request: web.Request) -> str | None:
     return request.cookies.get(cookie_name(request.app[SERVICES].config.server))
 
 
-async def find(database: Database, secret: str) -> Session | None:
-    """The session with that secret, None if it never was or has ended. Raises StoreUnavailable."""
+async def find(request: web.Request, secret: str) -> Session | None:
+    """The session with that secret, None if it never was, has ended or is forged. Raises StoreUnavailable."""
+    services = request.app[SERVICES]
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
-            session = await sessions.find(database, _hash(secret))
+            session = await sessions.find(services.command_database, _hash(secret), macs=services.keychain.macs)
             if session is not None and session.is_unseen:
-                await sessions.note_use(database, _hash(secret))
+                await sessions.note_use(services.command_database, _hash(secret))
+    except NotAuthentic as forged:
+        note_forged(request, forged)
+        return None
     except TimeoutError as error:
         raise StoreUnavailable("the session could not be looked up in time") from error
     return session

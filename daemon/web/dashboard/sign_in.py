@@ -51,7 +51,7 @@ async def _pending(request: web.Request) -> PendingLink:
     """What the link leads to. Raises Problem 410 if it does not work any more."""
     link = request.match_info["link"]
     with guessing(request, CredentialKind.LINK, link) as guess:
-        pending = await sessions.pending(request.app[SERVICES].command_database, link)
+        pending = await sessions.pending(request, link)
         if pending is None:
             guess.wrong()
             raise _gone()

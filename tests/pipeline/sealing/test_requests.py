@@ -33,7 +33,7 @@ from eventstore.retention import retention
 from eventstore.retention.retention import Keep
 from eventstore.seals import stored
 from eventstore.seals.turns import LogExtent, SealTurn
-from tests.support.audit.seals import PUBLIC_KEYS, anchors_of, audited, seal
+from tests.support.audit.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
 
@@ -106,7 +106,7 @@ async def test_each_request_is_news_for_a_seal_and_is_covered_once(database_url:
         await lost(it, 20)  # another process, which found the same
         assert (await seal(it.database)).is_current
         token = NewToken(id="a1", kind="admin", tenant=None, name="", hash=bytes(32), created_by="cli", expires_at=None)
-        await tokens.add(it.database, token)
+        await tokens.add(it.database, token, macs=VAULT.macs)
         await seal(it.database)
         assert await covered(it.database) == nothing | {"tokens": 1}
         for _ in range(2):
@@ -325,7 +325,7 @@ async def test_requests_are_covered_over_a_restored_dump(database_url: str, sql:
             token = NewToken(
                 id=id, kind="admin", tenant=None, name="", hash=bytes(32), created_by="cli", expires_at=None
             )
-            await tokens.add(it.database, token)
+            await tokens.add(it.database, token, macs=VAULT.macs)
         await tokens.revoke(it.database, "a1")
         before = await seal(it.database)
         await send_again(it, route_id, seqs[1], "not sealed")

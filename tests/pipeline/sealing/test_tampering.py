@@ -27,7 +27,7 @@ from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.replays import Replay
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
-from tests.support.audit.seals import Attacker, anchors_of, audited, seal
+from tests.support.audit.seals import VAULT, Attacker, anchors_of, audited, seal
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.postgres.databases import of_database, temporary_database
 from tests.support.receivers.receiver import Receiver, gate, receiver, status
@@ -258,6 +258,7 @@ NOT_SEALED = {
     ("route_headers", "sealed"),
     ("replay", "shard"),
     ("api_token", "last_used_at"),
+    ("api_token", "mac"),
 }
 
 
@@ -333,7 +334,7 @@ async def _history(url: str) -> list[Sealed]:
             new = NewToken(
                 id=id, kind=kind, tenant=tenant, name=f"of {id}", hash=b"h" * 32, created_by="cli", expires_at=None
             )
-            await tokens.add(it.database, new)
+            await tokens.add(it.database, new, macs=VAULT.macs)
         await tokens.revoke(it.database, "b2")
         for last in (20, 21):
             await lost_log.record(

@@ -18,6 +18,7 @@ from eventstore.postgres.errors import SchemaMismatch
 from eventstore.retention.retention import Keep
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
+from tests.support.rows.credentials import MACS
 
 AGE = timedelta(days=40)
 SECONDS = 30.0
@@ -159,7 +160,9 @@ async def test_login_links_that_are_over_are_swept_away(database_url: str) -> No
         for number, seconds in enumerate((0, 3600)):
             link = bytes([number]) * 32
             made = PendingLink(tenant=None, actor="dashboard", role="manage")
-            await sessions.add_link(it.database, link, made, created_by="test", life=timedelta(seconds=seconds))
+            await sessions.add_link(
+                it.database, link, made, created_by="test", life=timedelta(seconds=seconds), macs=MACS
+            )
     async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
         await it.until_row("SELECT count(*) = 1 FROM hookledger.login_link", seconds=SECONDS)
 

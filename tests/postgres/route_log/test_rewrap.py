@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -11,10 +13,15 @@ import pytest
 import eventstore.route_log.sealed_secrets
 from daemon.credentials.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_context
 from eventstore import route_log
+from eventstore.access import macs, sessions, tokens
+from eventstore.access.macs import CredentialTable
+from eventstore.access.sessions import PendingLink
+from eventstore.access.tokens import NewToken
 from eventstore.leases import process
 from eventstore.leases.process import Process
 from eventstore.postgres.connect import Database
 from eventstore.route_log.sealed_secrets import Table
+from tests.support.postgres.queries import until_waiting
 from tests.support.values.builders import draft
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -53,6 +60,7 @@ def daemon(vault: Vault) -> Process:
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eventstore.route_log.sealed_secrets, "PAGE_ROWS", 3)
+    monkeypatch.setattr(macs, "PAGE_ROWS", 3)
 
 
 async def test_afterwards_the_new_key_opens_everything_and_the_old_one_nothing(database: Database) -> None:
@@ -68,6 +76,64 @@ async def test_afterwards_the_new_key_opens_everything_and_the_old_one_nothing(d
         await opened(database, Vault([OLD]))
     with pytest.raises(WrongMasterKey):
         await Vault([OLD]).check(database)
+
+
+async def let_in(database: Database, vault: Vault) -> None:
+    """Tokens, and as many sessions and login links."""
+    link = PendingLink(tenant="acme", actor="jane", role="view")
+    for number in range(ROUTES):
+        new = NewToken(
+            id=f"{number}", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None
+        )
+        await tokens.add(database, new, macs=vault.macs)
+        for secret in (b"a", b"b"):
+            hash = secret * 31 + bytes([number])
+            await sessions.add_link(database, hash, link, created_by="me", life=timedelta(hours=1), macs=vault.macs)
+        assert await sessions.begin(database, b"a" * 31 + bytes([number]), bytes([number]) * 32, macs=vault.macs)
+
+
+async def believed(database: Database, vault: Vault) -> list[tuple[str, str]]:
+    """The rows that a daemon with that vault believes."""
+    return [
+        (table.value, each.shown)
+        for table in CredentialTable
+        async for page in macs.pages(database, table)
+        for each in page
+        if vault.macs.are_right(table, each.row)
+    ]
+
+
+async def test_whom_the_old_key_let_in_the_new_one_lets_in(database: Database, sql: asyncpg.Connection) -> None:
+    await populate(database, Vault([OLD]))
+    await let_in(database, Vault([OLD]))
+    for own in ("NULL", "(SELECT mac FROM hookledger.session LIMIT 1)"):
+        await sql.execute(f"INSERT INTO hookledger.session (hash, mac) SELECT sha256('{len(own)}'), {own}")
+    before = await believed(database, Vault([OLD]))
+    assert len(before) == 3 * ROUTES
+    assert await believed(database, Vault([NEW, OLD])) == before
+
+    await rewrap(database, Vault([NEW, OLD]))
+
+    assert await believed(database, Vault([NEW])) == before
+    assert await believed(database, Vault([OLD])) == []
+    stored = await sql.fetch("SELECT mac FROM hookledger.session ORDER BY hash")
+    await rewrap(database, Vault([NEW, OLD]))
+    assert await sql.fetch("SELECT mac FROM hookledger.session ORDER BY hash") == stored
+
+
+async def test_a_token_that_is_revoked_while_macs_are_made_anew_stays_revoked(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await let_in(database, Vault([OLD]))
+    await sql.execute("BEGIN; UPDATE hookledger.api_token SET revoked_at = now(), revoked_txid = 1 WHERE id = '3'")
+    renewing = asyncio.create_task(macs.renew(database, Vault([NEW, OLD]).macs))
+    watcher = await asyncpg.connect(database.url)
+    await until_waiting(watcher)
+    await sql.execute("COMMIT")
+    assert await renewing == 3 * ROUTES
+    assert await sql.fetchval("SELECT count(*) FROM hookledger.api_token WHERE revoked_at IS NOT NULL") == 1
+    assert len(await believed(database, Vault([NEW]))) == 3 * ROUTES
+    await watcher.close()
 
 
 async def test_the_second_time_there_is_nothing_to_do(database: Database, sql: asyncpg.Connection) -> None:

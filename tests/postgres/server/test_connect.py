@@ -20,6 +20,7 @@ import pytest
 
 import eventstore
 from eventstore import domain_events, route_log
+from eventstore.access.macs import CredentialTable
 from eventstore.access.sessions import PendingLink
 from eventstore.access.tokens import NewToken
 from eventstore.domain_events import ticks
@@ -54,6 +55,7 @@ from eventstore.sources.positions import MessageBatch, SourcePosition
 from eventstore.sources.refusals import KeptRefusal
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.postgres.queries import Connect
+from tests.support.rows.credentials import MACS
 from tests.support.values.builders import NOON, ROUTE, draft, new_event
 from tests.support.values.certificates import issue, pem, serving
 from tests.support.values.deliveries import delivery, outcome
@@ -463,7 +465,7 @@ ARGUMENTS: dict[str, object] = {
     "link": PendingLink(tenant="acme", actor="a", role="view"),
     "token_id": "t", "count": 1, "link_hash": b"l", "session_hash": b"s", "created_by": "me", "life": timedelta(1), "master_key": "k",
     "new": NewToken(id="t", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None),
-    "table": Table.KEYS, "stale": "x", "fresh": "y",
+    "macs": MACS, "table": Table.KEYS, "stale": "x", "fresh": "y",
     "scope": delivery_log.ListScope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
     "keys": [("acme", "e")], "tenants": ["acme"], "bounds": SearchBounds(rows=1, data_bytes=1, hits=1), "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
     "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here", request_id="r"),
@@ -477,6 +479,7 @@ ARGUMENTS: dict[str, object] = {
     "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
+    "macs.pages.table": CredentialTable.SESSION,
     "audit_jobs.add.new": NewAuditJob(id=ROUTE, tenant=None, since=None, until=None, actor="a"),
     "log_marks.wrong_ticks.after": 0,
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],

@@ -4,6 +4,8 @@ ok         gets everything; edited, key rotated, its header changed        flaky
 down       fails for good; some sent again by hand and by a replay         picky      has a filter
 late       fails, and waits for its retry when all ends                    closed     disabled while retries waited
 stuck      answers nothing: deliveries in packed rows and a range          gone       deleted after a delivery
+
+There are a token, a session and a login link as well.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from daemon.deliveries import replays
 from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
+from eventstore.access import sessions
+from eventstore.access.sessions import PendingLink
 from eventstore.domain_events.events import NewEvent
 from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import Receiver, gate, once, receiver, status
+from tests.support.rows.credentials import MACS
+from tests.support.web.tokens import token
 
 TENANT = "acme"
 QUICK = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.05), attempts=3)
@@ -48,7 +54,16 @@ async def audited_history(database_url: str) -> dict[str, UUID]:
             database_url, retry=SLOW, tunables=_TUNABLES, breaker_failures=1000, route_concurrency=1
         ) as it:
             await _until_some_waits(it, there, routes)
+            await _let_in(it)
     return {name: route.id for name, route in routes.items()}
+
+
+async def _let_in(it: PipelineProcess) -> None:
+    await token(it.database, "tenant:acme", name="Shop")
+    link = PendingLink(tenant=TENANT, actor="jane", role="view")
+    for secret in (b"1" * 32, b"2" * 32):
+        await sessions.add_link(it.database, secret, link, created_by="test", life=timedelta(hours=1), macs=MACS)
+    assert await sessions.begin(it.database, b"1" * 32, b"3" * 32, macs=MACS) is not None
 
 
 async def _until_all_has_ended(it: PipelineProcess, there: Receiver, routes: dict[str, Route]) -> None:

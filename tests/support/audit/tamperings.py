@@ -245,6 +245,19 @@ TAMPERINGS = [
     Tampering("route_key, renamed", "UPDATE route_key SET key_id = 'key_0' WHERE route_id = (SELECT route_id FROM attempt WHERE event_id = 'flaky' LIMIT 1)", "unexplained route_key .*the route log does not name it"),
     Tampering("route_headers, deleted", "DELETE FROM route_headers", "unexplained route_headers .*the route log names it, and it is not there"),
     Tampering("route_headers, exchanged", "UPDATE route_headers SET sealed = (SELECT o.sealed FROM route_headers o WHERE o.headers_id <> route_headers.headers_id LIMIT 1)", "unexplained route_headers .*not sealed for this route"),
+    # ---- tokens, sessions and login links
+    *(
+        Tampering(f"{table}, {column}", f"UPDATE {table} SET {column} = {value}", f"unexplained {table} .*it is not as anybody with our master key made it")
+        for table, values in {
+            "api_token": {"id": "'0123456789ab'", "kind": "'producer'", "tenant": "'globex'", "name": "'mine'", "hash": "sha256('x')", "created_at": "created_at - interval '1 s'", "created_by": "'cli:root'", "expires_at": "now() + interval '1 h'", "mac": "sha256(mac)"},
+            "login_link": {"hash": "sha256('x')", "tenant": "NULL", "created_by": "'cli:root'", "expires_at": "expires_at + interval '1 s'", "actor": "'root'", "role": "'manage'", "return_url": "'https://evil.example/'", "path": "'/operator'", "mac": "''"},
+            "session": {"hash": "sha256('x')", "tenant": "NULL", "created_at": "'infinity'", "actor": "'root'", "role": "'manage'", "mac": "sha256('x')"},
+        }.items()
+        for column, value in values.items()
+    ),
+    Tampering("api_token, added", "INSERT INTO api_token (id, kind, name, hash, created_by) VALUES ('0123456789ab', 'admin', '', sha256(''), 'cli')", r"unexplained api_token \(id 0123456789ab\): it has no MAC"),
+    Tampering("login_link, added", "INSERT INTO login_link (hash, created_by, expires_at) VALUES (sha256(''), 'cli', now())", "unexplained login_link .*it has no MAC"),
+    Tampering("session, added", "INSERT INTO session (hash, created_at) VALUES (sha256(''), '0044-03-15 BC')", r"unexplained session \(hash e3b0c442.*it has no MAC"),
     # ---- the route log
     _log("tenant", "tenant = 'globex'"),
     _log("version", "version = 7", where="pos = (SELECT min(pos) FROM route_event WHERE type = 'edited')"),

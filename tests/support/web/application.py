@@ -204,7 +204,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         query_pool=query_pool,
         commands=_commands(configured, database, keychain, catalogue, projection),
         keychain=keychain,
-        tokens=Tokens(database),
+        tokens=Tokens(database, macs=keychain.macs),
         catalogue=catalogue,
         index=projection.index,
         metrics=metrics,

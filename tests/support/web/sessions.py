@@ -13,7 +13,14 @@ from tests.support.web.pages import BROWSER
 async def browser(app: App, tenant: str | None, draft: LoginLinkDraft | None = None) -> dict[str, str]:
     """The headers of a browser with a session of that tenant, or of an operator if it is None."""
     draft = draft or LoginLinkDraft()
-    made = await sessions.new_link(app.database, app.services.config.server, draft, tenant=tenant, created_by="test")
+    made = await sessions.new_link(
+        app.database,
+        app.services.config.server,
+        draft,
+        tenant=tenant,
+        created_by="test",
+        macs=app.services.keychain.macs,
+    )
     return await opened(app, made.url)
 
 

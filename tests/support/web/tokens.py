@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from daemon.core.drafts.token_draft import TokenDraft, check
 from daemon.credentials import tokens
 from eventstore.postgres.connect import Database
+from tests.support.rows.credentials import MACS
 
 
 async def token(database: Database, scope: str, *, name: str = "", expires: str | None = None) -> str:
     """The text of a new token."""
     draft = check(scope=scope, tenant=None, name=name, expires=expires, now=datetime.now(UTC))
     assert isinstance(draft, TokenDraft), draft
-    _, text = await tokens.create(database, draft, created_by="test")
+    _, text = await tokens.create(database, draft, created_by="test", macs=MACS)
     return text
 
 

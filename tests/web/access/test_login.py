@@ -32,7 +32,12 @@ async def guarded(empty_url: str) -> AsyncIterator[App]:
 async def link(opened: App, tenant: str | None = "acme") -> str:
     """The path of a new login link."""
     made = await sessions.new_link(
-        opened.database, opened.services.config.server, LoginLinkDraft(), tenant=tenant, created_by="test"
+        opened.database,
+        opened.services.config.server,
+        LoginLinkDraft(),
+        tenant=tenant,
+        created_by="test",
+        macs=opened.services.keychain.macs,
     )
     return f"/login/{PurePosixPath(made.url).name}"
 
@@ -70,7 +75,12 @@ async def test_behind_https_the_cookie_is_bound_to_it_and_to_this_host(empty_url
     settings = {"server__admin_token": ADMIN, "server__public_url": "https://hooks.example.com/webhooks"}
     async with opened_door(empty_url, **settings) as opened:
         made = await sessions.new_link(
-            opened.database, opened.services.config.server, LoginLinkDraft(), tenant=None, created_by="test"
+            opened.database,
+            opened.services.config.server,
+            LoginLinkDraft(),
+            tenant=None,
+            created_by="test",
+            macs=opened.services.keychain.macs,
         )
         assert made.url.startswith("https://hooks.example.com/webhooks/login/")
         answer = await open_link(opened, f"/login/{PurePosixPath(made.url).name}")

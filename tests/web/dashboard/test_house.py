@@ -36,7 +36,12 @@ FORM = {
 
 async def link(opened: App, draft: LoginLinkDraft | None = None) -> str:
     made = await sessions.new_link(
-        opened.database, opened.services.config.server, draft or LoginLinkDraft(), tenant="acme", created_by="test"
+        opened.database,
+        opened.services.config.server,
+        draft or LoginLinkDraft(),
+        tenant="acme",
+        created_by="test",
+        macs=opened.services.keychain.macs,
     )
     return urlsplit(made.url).path
 

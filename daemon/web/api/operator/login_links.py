@@ -83,7 +83,12 @@ async def create(request: web.Request) -> web.Response:
         raise Invalid(draft)
     services = request.app[SERVICES]
     made = await sessions.new_link(
-        services.command_database, services.config.server, draft, tenant=tenant, created_by=caller.actor
+        services.command_database,
+        services.config.server,
+        draft,
+        tenant=tenant,
+        created_by=caller.actor,
+        macs=services.keychain.macs,
     )
     body: LoginLinkShape = {"url": made.url, "expires_at": shapes.moment(made.expires_at)}
     return shapes.answer(body, status=201, headers={"Location": made.url})

@@ -30,7 +30,9 @@ from eventstore.access.tokens import Token
 
 
 class TokenShape(TypedDict):
-    """A token without its secret. `last_used_at` is exact to the minute."""
+    """A token without its secret. `last_used_at` is exact to the minute. One that is `forged` was written into the
+    database by somebody else, or changed there, and opens nothing.
+    """
 
     id: Annotated[str, Field(pattern="^[0-9a-f]{12}$", examples=["5f2c9a0e41b7"])]
     scope: Annotated[str, Field(examples=["producer:acme"])]
@@ -89,7 +91,12 @@ class TokenForm(BaseForm):
 @endpoint(Access.ADMIN, *paging.QUERY, answers={200: paging.Page[TokenShape]})
 async def list_tokens(request: web.Request) -> web.Response:
     """All tokens, newest first, also those that were revoked or have expired."""
-    found = await token_pages.newest(query_database(request), paging.limit(request) + 1, after=paging.cursor(request))
+    found = await token_pages.newest(
+        query_database(request),
+        paging.limit(request) + 1,
+        macs=request.app[SERVICES].keychain.macs,
+        after=paging.cursor(request),
+    )
     items, after = paging.first(request, found, key=token_pages.key)
     page: paging.Page[TokenShape] = {"items": [of_token(each) for each in items], "next": after}
     return shapes.answer(page)
@@ -103,7 +110,9 @@ async def create(request: web.Request) -> web.Response:
     draft = _checked(form, services)
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    token, text = await tokens.create(services.command_database, draft, created_by=request[CALLER].actor)
+    token, text = await tokens.create(
+        services.command_database, draft, created_by=request[CALLER].actor, macs=services.keychain.macs
+    )
     body: CreatedTokenShape = {**of_token(token), "token": text}
     return shapes.answer(body, status=201, headers={"Location": f"/v1/tokens/{token.id}"})
 

@@ -64,6 +64,7 @@ async def make_login_link(request: web.Request) -> web.Response:
         LoginLinkDraft(),
         tenant=tenant,
         created_by=request[CALLER].actor,
+        macs=services.keychain.macs,
     )
     return render(request, "operator/login_link.html", tenant=tenant, made=made)
 

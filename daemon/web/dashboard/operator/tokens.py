@@ -80,14 +80,17 @@ async def create(request: web.Request) -> web.Response:
     )
     if not isinstance(draft, TokenDraft):
         return await _page(request, form, form_errors=FormErrors([_in_form(each, tenant) for each in draft]))
-    made, text = await tokens.create(services.command_database, draft, created_by=request[CALLER].actor)
+    made, text = await tokens.create(
+        services.command_database, draft, created_by=request[CALLER].actor, macs=services.keychain.macs
+    )
     return render(request, "operator/token_created.html", made=made, scope=scope_of(made), text=text)
 
 
 @page(Access.ADMIN)
 async def ask_revoke(request: web.Request) -> web.Response:
     """Asks whether to revoke a token, and says what that means."""
-    found = await token_pages.find(query_database(request), request.match_info["token"])
+    macs = request.app[SERVICES].keychain.macs
+    found = await token_pages.find(query_database(request), request.match_info["token"], macs=macs)
     return render(
         request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_pages.state(found)
     )
@@ -107,7 +110,10 @@ def scope_of(token: Token) -> Scope:
 async def _page(request: web.Request, form: FormData, *, form_errors: FormErrors | None = None) -> web.Response:
     try:
         found = await token_pages.newest(
-            query_database(request), PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
+            query_database(request),
+            PAGE_SIZE + 1,
+            macs=request.app[SERVICES].keychain.macs,
+            after=paging.decoded(request.query.get("after", "")),
         )
     except Invalid:
         return redirect(request, "operator", "tokens")

@@ -11,18 +11,20 @@ from daemon.core.events.event import instant
 from daemon.credentials import tokens
 from daemon.web.http import paging, shapes
 from daemon.web.http.services import Services
+from eventstore.access.macs import CredentialMacs
 from eventstore.access.tokens import Token
 from eventstore.access.tokens import find as find_token
 from eventstore.access.tokens import newest as newest_tokens
 from eventstore.access.tokens import revoke as revoke_token
 from eventstore.postgres.connect import Database
 
-TokenState = Literal["active", "expired", "revoked"]
+# `forged`: it was not made by us, or was changed since, and opens nothing.
+TokenState = Literal["active", "expired", "revoked", "forged"]
 
 
-async def newest(database: Database, count: int, *, after: str | None) -> Sequence[Token]:
+async def newest(database: Database, count: int, *, macs: CredentialMacs, after: str | None) -> Sequence[Token]:
     """At most `count` tokens, newest first, after the token with the key `after`. Raises Invalid for what is no key."""
-    return await newest_tokens(database, count, before=None if after is None else _position(after))
+    return await newest_tokens(database, count, macs=macs, before=None if after is None else _position(after))
 
 
 def key(token: Token) -> str:
@@ -34,12 +36,14 @@ def state(token: Token) -> TokenState:
     """Whether a token is valid now, or why not."""
     if token.revoked_at is not None:
         return "revoked"
+    if not token.is_authentic:
+        return "forged"
     return "expired" if token.is_expired else "active"
 
 
-async def find(database: Database, token_id: str) -> Token:
+async def find(database: Database, token_id: str, *, macs: CredentialMacs) -> Token:
     """The token with this id. Raises NotFound."""
-    found = await find_token(database, token_id) if tokens.is_id(token_id) else None
+    found = await find_token(database, token_id, macs=macs) if tokens.is_id(token_id) else None
     if found is None:
         raise NotFound("there is no such token")
     return found

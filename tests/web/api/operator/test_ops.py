@@ -34,6 +34,7 @@ METRICS = [
     "hookledger_database_went_back_total",
     "hookledger_clock_skew_seconds",
     "hookledger_clock_steps_total",
+    "hookledger_forged_credentials_total",
     "hookledger_routes",
     "hookledger_breakers_open",
     "hookledger_shards_owned",
@@ -235,7 +236,7 @@ async def test_every_promised_metric_is_there_without_names_of_customers(app: Ap
     assert missing(answer.text) == []
     assert "canary" not in answer.text
     assert set(re.findall(r"[{,](\w+)=", answer.text)) <= {
-        "result", "decision", "outcome", "status_class", "state", "status", "reason", "side", "version", "le", "limit",
+        "result", "decision", "outcome", "status_class", "state", "status", "reason", "side", "version", "le", "limit", "kind",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from daemon.credentials.tokens import id_of
+from tests.support.rows.credentials import authenticate
 from tests.support.web.application import App, path
 from tests.support.web.application import app as opened_door
 from tests.support.web.tokens import bearer, id_in, token
@@ -154,7 +155,9 @@ async def test_a_producer_of_all_tenants_must_name_one(guarded: App) -> None:
 
 async def test_an_expired_token_says_so(guarded: App) -> None:
     text = await token(guarded.database, "admin", expires="1h")
-    await guarded.rows("UPDATE hookledger.api_token SET expires_at = clock_timestamp()")
+    async with guarded.database.connection() as connection:
+        await connection.execute("UPDATE hookledger.api_token SET expires_at = clock_timestamp()")
+        await authenticate(connection)
     refused = await guarded.ask("GET", "/v1/tokens", headers=bearer(text))
     assert (refused.status, refused.json["detail"]) == (401, "this token has expired")
 

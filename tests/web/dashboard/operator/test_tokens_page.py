@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.web.dashboard.operator.tokens import LIVES
+from tests.support.rows.credentials import authenticate
 from tests.support.web.application import App, app
 from tests.support.web.pages import BROWSER, Page, get, post
 from tests.support.web.tokens import bearer, id_in, token
@@ -206,6 +207,8 @@ async def test_one_that_has_expired_says_so_and_cannot_be_ended_again(app: App) 
     await app.rows(
         "UPDATE hookledger.api_token SET created_at = now() - interval '2 h', expires_at = now() - interval '1 h'"
     )
+    async with app.database.connection() as connection:
+        await authenticate(connection)
     assert rows(await get(app, PLACE))[0][2].startswith("Expired since ")
     page = await get(app, f"{PLACE}/{id_in(text)}/revoke")
     assert "This token has expired 1 h ago. There is nothing to do." in page.text
