@@ -39,11 +39,12 @@ class Delivery:
     several times for each delivery is an attribute: a property takes four times as long. `read_at`, `started_at` and
     `sent_at` are monotonic seconds; the last is 0 unless a request is under way. `succeeded` says what the receiver
     made of the last request: None if there was none, or none that says anything about the receiver. `is_accounted`
-    belongs to the ledger; `is_slow` (it has a place in the slow pool) and `slow_host` (if its request was found slow:
-    that of the receiver) to the lanes. The recorder has `packed`, the packed row from which it was taken up, and
-    `has_retry_row`, which speaks of the tables once all that was noted is written; `had_retry_row` stays true then.
-    `is_test` is true for a test event, which takes the way of all deliveries and is counted by no metric.
-    `filter_result` is a filter and what it made of the event when that was decided, so that it need not be asked again.
+    belongs to the ledger. The lanes have `is_slow` (it was started in the slow pool, or takes long), `has_place` (it
+    counts among the places of its pool) and `slow_host` (if its request takes long: where it went). The recorder has
+    `packed`, the packed row from which it was taken up, and `has_retry_row`, which speaks of the tables once all that
+    was noted is written; `had_retry_row` stays true then. `is_test` is true for a test event, which takes the way of
+    all deliveries and is counted by no metric. `filter_result` is a filter and what it made of the event when that was
+    decided, so that it need not be asked again.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Delivery:
         "failures",
         "filter_result",
         "had_retry_row",
+        "has_place",
         "has_retry_row",
         "is_accounted",
         "is_slow",
@@ -88,6 +90,7 @@ class Delivery:
         self.sent_at = 0.0
         self.is_accounted = False
         self.is_slow = False
+        self.has_place = False
         self.slow_host = ""
         self.is_test = event.test_route is not None
         self.had_retry_row = False

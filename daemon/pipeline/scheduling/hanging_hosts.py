@@ -2,8 +2,8 @@
 
 A lane is found slow once its first request has hung for a second. A thousand lanes of one host would have every worker
 by then, two seconds after the provider failed, until their requests time out. So a host is found out too: it *hangs*
-when many requests to it are slow, and none of these has succeeded lately. Then its lanes that are not known to be slow
-start a few requests at a time, as probes, and the others are held here. A success ends it.
+when many requests to it are slow, and none of these has succeeded lately. Then its lanes start a few requests at a
+time, as probes, and wait here for their turns. A success ends it.
 
 Hosts are names, with the port, as targets have them.
 """
@@ -40,7 +40,7 @@ class HangingHosts:
         self.held: dict[str, deque[Lane]] = {}
 
     def slow_began(self, host: str, now: float) -> None:
-        """Notes that a request to a host is found slow."""
+        """Notes that a request to a host takes long."""
         slow = self._slow.get(host)
         if slow is None:
             slow = self._slow[host] = _SlowRequests()
@@ -49,7 +49,7 @@ class HangingHosts:
             self.held[host] = deque()
 
     def slow_ended(self, host: str, now: float, *, has_succeeded: bool) -> None:
-        """Notes that a slow request to a host has ended."""
+        """Notes that such a request has ended."""
         slow = self._slow[host]
         slow.count -= 1
         if has_succeeded:

@@ -206,7 +206,8 @@ class Lanes:
         find nothing, at the cost of a step of its task and three looks at the pools for each delivery.
         """
         del self.in_flight[delivery]
-        (self._slow if delivery.is_slow else self._fast).in_flight -= 1
+        if delivery.has_place:
+            (self._slow if delivery.is_slow else self._fast).in_flight -= 1
         lane = self._lanes[delivery.route_id]
         if left := self._in_flight_of[lane.tenant] - 1:
             self._in_flight_of[lane.tenant] = left
@@ -226,27 +227,28 @@ class Lanes:
             self._tell_host(delivery, lane.host, now)
 
     def sweep(self, now: float) -> None:
-        """Moves requests that are under way for long to the slow pool."""
+        """Frees the places of requests that are under way for long, and looks for hosts that hang."""
         for delivery in self.in_flight:
             if delivery.sent_at and delivery.sent_at <= now - SLOW_SECONDS:
                 self.found_slow(delivery)
+                if not delivery.slow_host and (host := self._lanes[delivery.route_id].host):
+                    delivery.slow_host = host
+                    self._hosts.slow_began(host, now)
         for host in list(self._hosts.held):
             self._line_up_held(host, now, has_succeeded=False)
         self._hosts.forget_idle()
 
     def found_slow(self, delivery: Delivery) -> None:
-        """Moves a delivery that a worker has to the slow pool: its request takes long, or the rendering of its body."""
+        """Frees the place of a delivery that a worker has: its request takes long, or the rendering of its body. Its
+        lane starts the next ones in the slow pool.
+        """
         if delivery.is_slow:
             return
-        delivery.is_slow = True
+        delivery.is_slow, delivery.has_place = True, False
         self._fast.in_flight -= 1
-        self._slow.in_flight += 1
-        lane, now = self._lanes[delivery.route_id], time.monotonic()
+        lane = self._lanes[delivery.route_id]
         lane.found_slow()
-        if delivery.sent_at and lane.host:
-            delivery.slow_host = lane.host
-            self._hosts.slow_began(lane.host, now)
-        self._line_up(lane, now)  # a lane that does not answer may have lost its place in line
+        self._line_up(lane, time.monotonic())  # a lane that does not answer may have lost its place in line
         self._wake()
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
@@ -407,7 +409,7 @@ class Lanes:
                 continue
             if lane.in_flight and pool.in_flight >= self._limits.trial_places and not lane.is_answering(now):
                 continue  # it is in line again when the request ends that it has under way
-            if self._hosts.held and pool is self._fast and self._has_to_wait(lane):
+            if self._hosts.held and self._has_to_wait(lane):
                 lane.is_in_ready_queue = True
                 self._hosts.hold(lane)
                 continue
@@ -415,7 +417,7 @@ class Lanes:
             if delivery is None:
                 self._line_up(lane, now)
                 continue
-            delivery.is_slow = pool is self._slow
+            delivery.is_slow, delivery.has_place = pool is self._slow, True
             pool.in_flight += 1
             self.in_flight[delivery] = None
             self._in_flight_of[lane.tenant] = self._in_flight_of.get(lane.tenant, 0) + 1
@@ -435,7 +437,7 @@ class Lanes:
 
     def _probes_left(self, host: str) -> int:
         """Counted anew each time: it is asked only of hosts that hang, and nothing has to be kept right for it."""
-        under_way = sum(not each.is_slow and self._lanes[each.route_id].host == host for each in self.in_flight)
+        under_way = sum(not each.slow_host and self._lanes[each.route_id].host == host for each in self.in_flight)
         return self._limits.probes - under_way
 
     def _tell_host(self, delivery: Delivery, host: str, now: float) -> None:

@@ -1,10 +1,10 @@
 """Places for requests: two pools, so that slow receivers do not hold every connection.
 
 A prompt lane starts in the fast pool, which has `concurrency` places. A lane whose requests take long starts in the
-slow pool. A request that turns out to be slow moves over, so its place is free again after a second, whatever the
-receiver does. There are workers for twice `concurrency`: requests that moved over may be more than the slow pool has
-places. A tenant has three quarters of the workers that the others leave at most: a thousand receivers that hang would
-have all of them in two seconds, and hold up everybody until their requests time out.
+slow pool. A request in the fast pool that turns out to be slow gives up its place after a second, whatever the receiver
+does, and takes none from those that are slow and answer. There are workers for twice `concurrency`: requests without a
+place have the others. A tenant has three quarters of the workers that the others leave at most: a thousand receivers
+that hang would have all of them in two seconds, and hold up everybody until their requests time out.
 
 Tenants take turns at the places, and so do the lanes of one tenant. Else a tenant with a thousand busy routes would
 have a thousand turns for one of another: with receivers that take 0.8 s, the others waited for 10 s.
@@ -56,8 +56,8 @@ class SendingLimits:
 
     @property
     def probes(self) -> int:
-        """Requests at a time to a host that hangs, of lanes not known to be slow. Each is slow after a second, so until
-        the first of them times out there are half of `concurrency`: fewer than the workers that the pools leave.
+        """Requests at a time to a host that hangs, of those that are not slow yet. Each is slow after a second, so they
+        are half of `concurrency` until the first of them times out: fewer than the workers that the pools leave.
         """
         return max(1, self.concurrency // 32)
 

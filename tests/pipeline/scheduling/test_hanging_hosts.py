@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from aiohttp import web
+
 from daemon.core.routing.route import Route
 from tests.pipeline.sending.test_sample_events import load_catalogue, send_test_events
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
@@ -64,6 +66,28 @@ async def test_a_host_that_hangs_leaves_workers_to_the_others(database_url: str)
         await the.it.publish(tenant="quiet")
         await the.elsewhere.count(4)
         assert len(the.host.received) < 2 * CONCURRENCY
+
+
+async def test_a_host_that_hangs_leaves_the_places_for_slow_receivers_to_those_that_answer(database_url: str) -> None:
+    async with outage(database_url) as the:
+        there, it = the.elsewhere, the.it
+
+        async def slowly(_request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(1.5)
+            return web.Response(status=204)
+
+        there.answer["/hook"] = slowly
+        await it.publish(tenant="quiet")
+        await there.count(1)
+        await the.until_found()
+        await until(lambda: len(it.pipeline._lanes.in_flight) > CONCURRENCY)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE tenant = 'quiet'")
+        for number in range(2, 5):
+            await it.publish(tenant="quiet")
+            await there.count(number, seconds=20)
+        (lane,) = [lane for lane in it.pipeline._lanes if lane.tenant == "quiet"]
+        assert lane.is_slow
+        assert not the.opened.is_set()
 
 
 async def test_once_a_host_answers_everything_is_sent_to_it_at_once(database_url: str) -> None:
