@@ -5,7 +5,7 @@ by then, two seconds after the provider failed, until their requests time out. S
 when many requests to it are slow, and none of these has succeeded lately. Then its lanes start a few requests at a
 time, as probes, and wait here for their turns. A success ends it.
 
-Hosts are names, with the port, as targets have them.
+Hosts are names, with the port, as targets have them. The log says `host.hangs` and `host.answers`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import structlog
+
 from daemon.pipeline.scheduling.lane import Lane
+
+log = structlog.get_logger()
 
 # A host of which no slow request has succeeded for so long may hang.
 QUIET_SECONDS = 2.0
+# One that hangs for longer is told. Where only some receivers hang, the others end it sooner, again and again.
+TOLD_SECONDS = 2.0
 
 
 class _SlowRequests:
@@ -29,15 +35,24 @@ class _SlowRequests:
         self.succeeded_at = -math.inf
 
 
+class HangingHost:
+    """`lanes` wait for its end, the longest first. It hangs since `since`, which the log says if it `is_told`."""
+
+    __slots__ = ("is_told", "lanes", "since")
+
+    def __init__(self, since: float) -> None:
+        self.lanes: deque[Lane] = deque()
+        self.since = since
+        self.is_told = False
+
+
 class HangingHosts:
-    """A host may hang if `many` requests to it are slow. `held` has the hosts that hang, with the lanes that wait for
-    it to end, the longest first. Times are monotonic seconds.
-    """
+    """A host may hang if `many` requests to it are slow. `held` has those that hang. Times are monotonic seconds."""
 
     def __init__(self, many: int) -> None:
         self._many = many
         self._slow: dict[str, _SlowRequests] = {}
-        self.held: dict[str, deque[Lane]] = {}
+        self.held: dict[str, HangingHost] = {}
 
     def slow_began(self, host: str, now: float) -> None:
         """Notes that a request to a host takes long."""
@@ -46,7 +61,7 @@ class HangingHosts:
             slow = self._slow[host] = _SlowRequests()
         slow.count += 1
         if slow.count >= self._many and slow.succeeded_at < now - QUIET_SECONDS and host not in self.held:
-            self.held[host] = deque()
+            self.held[host] = HangingHost(now)
 
     def slow_ended(self, host: str, now: float, *, has_succeeded: bool) -> None:
         """Notes that such a request has ended."""
@@ -59,26 +74,36 @@ class HangingHosts:
 
     def hold(self, lane: Lane) -> None:
         """Has a lane wait, whose host hangs."""
-        self.held[lane.host].append(lane)
+        self.held[lane.host].lanes.append(lane)
 
     def let_go(self, lane: Lane, host: str) -> bool:
         """Has a lane wait no longer that was held for this host; False if it was not."""
-        lanes = self.held.get(host)
-        if lanes is None or lane not in lanes:
+        hanging = self.held.get(host)
+        if hanging is None or lane not in hanging.lanes:
             return False
-        lanes.remove(lane)
+        hanging.lanes.remove(lane)
         return True
 
     def probing(self, host: str, places: int) -> list[Lane]:
-        """The next lanes of a host that may start a request: as many as there are places. They wait no longer."""
-        lanes = self.held.get(host)
-        return [] if lanes is None else [lanes.popleft() for _ in range(min(places, len(lanes)))]
+        """The next lanes of a host that hangs which may start a request: as many as there are places. They wait no
+        longer.
+        """
+        lanes = self.held[host].lanes
+        return [lanes.popleft() for _ in range(min(places, len(lanes)))]
 
-    def succeeded(self, host: str) -> list[Lane]:
-        """The lanes that were held for a host: it does not hang."""
-        return list(self.held.pop(host, ()))
+    def succeeded(self, host: str, now: float) -> list[Lane]:
+        """The lanes that were held for a host: it hangs no more."""
+        hanging = self.held.pop(host)
+        if hanging.is_told:
+            log.info("host.answers", host=host, seconds=round(now - hanging.since, 1))
+        return list(hanging.lanes)
 
-    def forget_idle(self) -> None:
-        """Forgets hosts for which nothing waits, and of which no request is slow any more."""
-        for host in [host for host, lanes in self.held.items() if not lanes and host not in self._slow]:
-            del self.held[host]
+    def review(self, now: float) -> None:
+        """Tells which hosts hang, and forgets those for which nothing waits and of which no request is slow."""
+        for host, hanging in list(self.held.items()):
+            slow = self._slow.get(host)
+            if slow is None and not hanging.lanes:
+                del self.held[host]
+            elif slow is not None and not hanging.is_told and now - hanging.since >= TOLD_SECONDS:
+                hanging.is_told = True
+                log.warning("host.hangs", host=host, requests=slow.count, webhooks_waiting=len(hanging.lanes))

@@ -236,7 +236,7 @@ class Lanes:
                     self._hosts.slow_began(host, now)
         for host in list(self._hosts.held):
             self._line_up_held(host, now, has_succeeded=False)
-        self._hosts.forget_idle()
+        self._hosts.review(now)
 
     def found_slow(self, delivery: Delivery) -> None:
         """Frees the place of a delivery that a worker has: its request takes long, or the rendering of its body. Its
@@ -452,8 +452,8 @@ class Lanes:
         """Puts lanes in line that were held for a host: all of them if it answers, else as many as may probe it."""
         if host not in self._hosts.held:
             return
-        lanes = self._hosts.succeeded(host) if has_succeeded else self._hosts.probing(host, self._probes_left(host))
-        for lane in lanes:
+        hosts = self._hosts
+        for lane in hosts.succeeded(host, now) if has_succeeded else hosts.probing(host, self._probes_left(host)):
             lane.is_in_ready_queue = False
             self._line_up(lane, now)
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from daemon.core.routing.route import Route
+from daemon.pipeline.scheduling.lane import Lane
 from tests.pipeline.sending.test_sample_events import load_catalogue, send_test_events
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import Receiver, gate, receiver
@@ -33,7 +35,12 @@ class Outage:
 
     @property
     def held(self) -> int:
-        return sum(len(lanes) for lanes in self.it.pipeline._lanes._hosts.held.values())
+        return sum(len(hanging.lanes) for hanging in self.it.pipeline._lanes._hosts.held.values())
+
+    @property
+    def last_held(self) -> Lane:
+        (hanging,) = self.it.pipeline._lanes._hosts.held.values()
+        return hanging.lanes[-1]
 
     async def until_found(self) -> None:
         """Until it was found out that the host hangs, and lanes wait for it."""
@@ -115,7 +122,7 @@ async def test_where_a_host_fails_instead_everything_is_still_tried(database_url
 async def test_a_webhook_that_is_edited_away_from_a_host_that_hangs_does_not_wait(database_url: str) -> None:
     async with outage(database_url) as the:
         await the.until_found()
-        held = next(iter(the.it.pipeline._lanes._hosts.held.values()))[-1]
+        held = the.last_held
         await the.it.edit(the.routes[held.route_id], target_url=f"{the.elsewhere.url}/moved")
         await the.elsewhere.count(1, path="/moved")
 
@@ -124,7 +131,20 @@ async def test_a_test_event_goes_out_at_once_to_a_host_that_hangs(database_url: 
     async with outage(database_url) as the:
         await load_catalogue(the.it, "order.create")
         await the.until_found()
-        held = next(iter(the.it.pipeline._lanes._hosts.held.values()))[-1]
+        held = the.last_held
         await send_test_events(the.it, the.routes[held.route_id])
         # The last one of those that wait for a probe would have to wait for half a minute.
         await the.host.until(lambda: any("Hookledger-Test" in each.headers for each in the.host.received), seconds=10)
+
+
+async def test_the_log_says_which_host_hangs_and_when_it_answers(database_url: str) -> None:
+    async with outage(database_url) as the:
+        with capture_logs() as lines:
+            await until(lambda: "host.hangs" in [line["event"] for line in lines])
+            the.opened.set()
+            await until(lambda: "host.answers" in [line["event"] for line in lines])
+        told = [line for line in lines if line["event"].startswith("host.")]
+        assert [line["event"] for line in told] == ["host.hangs", "host.answers"]
+        assert {line["host"] for line in told} == {the.host.url.removeprefix("http://")}
+        assert told[0]["requests"] >= CONCURRENCY
+        assert told[0]["webhooks_waiting"] > 0
