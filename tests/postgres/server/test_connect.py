@@ -593,6 +593,29 @@ async def test_no_default_of_the_database_changes_what_our_statements_mean(
     assert found.startswith(expected)
 
 
+@pytest.mark.parametrize("name", [*DEFAULTS_OF_OTHERS, "session_replication_role"])
+async def test_no_trigger_at_a_login_changes_what_our_statements_mean(
+    database_url: str, sql: asyncpg.Connection, name: str
+) -> None:
+    if sql.get_server_version().major < 17:
+        pytest.skip("this PostgreSQL has no triggers that fire at a login")
+    value, statement, expected = (
+        DEFAULTS_OF_OTHERS | {"session_replication_role": ("replica", "SHOW session_replication_role", "origin")}
+    )[name]
+    await sql.execute(
+        "CREATE SCHEMA trap; "
+        "CREATE FUNCTION trap.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT '\\x00'::bytea $$; "
+        f"CREATE FUNCTION trap.set() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN SET {name} = {value}; END $$; "
+        "CREATE EVENT TRIGGER springs ON login EXECUTE FUNCTION trap.set()"
+    )
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    async with database.connection() as connection:
+        found = str(await connection.fetchval(statement))
+    await database.close()
+    assert found.startswith(expected)
+
+
 # The administrator guards the server against long transactions and idle sessions; ours have limits of their own.
 TIMEOUTS_OF_OTHERS = {"transaction_timeout": "50ms", "idle_session_timeout": "50ms", "statement_timeout": "50ms"}
 
