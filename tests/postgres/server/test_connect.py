@@ -40,7 +40,7 @@ from eventstore.postgres.errors import (
 )
 from eventstore.postgres.servers.database_url import location
 from eventstore.progress import replays
-from eventstore.progress.audit_jobs import AuditEnd, AuditProgress, NewAuditJob
+from eventstore.progress.audit_jobs import AuditEnd, AuditJob, AuditProgress, NewAuditJob
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.recording import Flush
@@ -453,6 +453,10 @@ REFUSAL = KeptRefusal(
     source="s", topic="t", partition=0, partition_id=1, offset=1, upto=None, at=NOON, reason="r", message_at=None, key=None,
     beginning=None, size_bytes=None,
 )  # fmt: skip
+AUDIT_JOB = AuditJob(
+    id=ROUTE, tenant=None, since=None, until=None, actor="a", state="running", created_at=NOON, ended_at=None, events=0,
+    reached=None, found=0, gaps="[]", detail=None, signature=None, findings_sha256="", is_lost=False, findings="[]",
+)  # fmt: skip
 ARGUMENTS: dict[str, object] = {
     "events": [new_event()], "event_id": "a", "recorded_ats": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "each": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
@@ -471,7 +475,7 @@ ARGUMENTS: dict[str, object] = {
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
-    "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "sign": lambda _: b"", "chosen": [1],
+    "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "job": AUDIT_JOB, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "sign": lambda _: b"", "chosen": [1],
     "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
     "refusal": REFUSAL, "event": None, "recorded_at": NOON,
     "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",

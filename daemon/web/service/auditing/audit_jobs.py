@@ -97,7 +97,7 @@ class AuditJobs:
         except asyncio.CancelledError:
             ended = AuditEnd(state="failed", detail="the daemon that ran it was stopped: ask for it again")
             with suppress(StoreError):
-                await audit_jobs.end(self._database, job.id, running.progress, ended, sign=self._sign)
+                await audit_jobs.end(self._database, job, running.progress, ended, sign=self._sign)
             raise
         finally:
             beating.cancel()
@@ -112,7 +112,7 @@ class AuditJobs:
         """Stores how an audit ended, as soon as the database takes it."""
         while True:
             try:
-                await audit_jobs.end(self._database, running.job.id, running.progress, ended, sign=self._sign)
+                await audit_jobs.end(self._database, running.job, running.progress, ended, sign=self._sign)
             except StoreUnavailable:
                 await asyncio.sleep(BEAT_SECONDS)
             else:
