@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from daemon.core.sealing.head import PublicSealKey, log_name
+from daemon.core.texts import moment
 from daemon.sealing import compared_rows, lifecycle_signatures, seal_chain
 from daemon.sealing.anchoring import anchors as anchored
 from daemon.sealing.anchoring.anchors import Anchor
@@ -23,7 +24,7 @@ from eventstore.domain_events import ticks
 from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
-from eventstore.queries.auditing import unreadable
+from eventstore.queries.auditing import backdated, unreadable
 from eventstore.retention import retention
 from eventstore.seals import covered, stored, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
@@ -194,3 +195,6 @@ async def _compare_present(database: Database, report: SealReport, last: SealRow
             report.add("meta", f"{name} is {kept_from}, in the future")
     for stray in await strays.strays(database, restored=restored.n, restored_tick=restored.tick):
         report.add(stray.part, stray.detail)
+    for event in await backdated.events(database):
+        detail = f"event {event.seq} is said to be of {event.day}, and was written after {moment(event.written_after)}"
+        report.add("domain_event", detail)

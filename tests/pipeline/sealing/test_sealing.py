@@ -181,6 +181,82 @@ async def test_an_event_of_a_transaction_that_was_open_is_in_the_seal_of_its_tic
         assert (await audited(it.database)).findings == []
 
 
+_OF_DAYS_AGO = """
+INSERT INTO hookledger.domain_event (recorded_at, tenant, id, type, data)
+VALUES (clock_timestamp() - $1::interval, 'acme', $2, 'order.create', '{}')
+"""
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+async def test_an_event_that_is_said_to_be_from_long_before_it_was_written_is_told(
+    database_url: str, sql: asyncpg.Connection, *, is_sealed: bool
+) -> None:
+    today = datetime.now(UTC).date()
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", today - timedelta(days=3), today)
+    async with pipeline_process(database_url, run=False) as it:
+        await it.publish()
+        await it.rows("SELECT hookledger.make_tick()")
+        await seal(it.database)
+        for days in (1, 3):
+            await sql.execute(_OF_DAYS_AGO, timedelta(days=days), f"e{days}")
+            await it.rows("SELECT hookledger.make_tick()")
+            if is_sealed:
+                await seal(it.database)
+            told = [(each.part, each.detail) for each in (await audited(it.database)).findings]
+            if days == 1:
+                assert told == []
+            else:
+                ((part, detail),) = told
+                assert part == "domain_event"
+                assert f"is said to be of {today - timedelta(days=3)}, and was written after" in detail
+
+
+async def test_an_event_of_a_transaction_that_was_open_for_days_is_no_finding(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    today = datetime.now(UTC).date()
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", today - timedelta(days=3), today)
+    async with pipeline_process(database_url, run=False) as it:
+        await sql.execute("BEGIN")
+        await sql.execute(_OF_DAYS_AGO, timedelta(days=3), "early")
+        await it.publish()
+        await it.rows("SELECT hookledger.make_tick()")
+        await seal(it.database)
+        await sql.execute("COMMIT")
+        await it.rows("SELECT hookledger.make_tick()")
+        await seal(it.database)
+        assert (await audited(it.database)).findings == []
+
+
+async def test_an_outcome_that_is_said_to_be_from_long_before_a_seal_without_it_is_told(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    today = datetime.now(UTC).date()
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", today - timedelta(days=3), today)
+    async with receiver() as there, pipeline_process(database_url) as it:
+        await it.route(there.url + "/a")
+        await it.publish()
+        await it.until_accounted()
+        await seal(it.database)
+    async with pipeline_process(database_url, run=False) as it:
+        names = (
+            "seq, tick, route_id, event_time, started_at, shard, status_code, duration_ms, route_version, outcome, "
+            "tenant, event_id, event_type, key_ids, delivery_key"
+        )
+        told: list[tuple[str, str]] = []
+        for days in (1, 3):
+            await sql.execute(
+                f"INSERT INTO hookledger.attempt (at, number, {names}) SELECT at - $1::interval, number + $2, {names} "
+                "FROM hookledger.attempt WHERE number = 1",
+                timedelta(days=days),
+                days,
+            )
+            await seal(it.database)
+            told = [(each.part, each.detail) for each in (await audited(it.database)).findings]
+            assert [part for part, _ in told] == ([] if days == 1 else ["attempt"])
+        assert "were written after" in told[0][1]
+
+
 async def test_what_retention_drops_is_no_finding_and_the_rest_is_still_compared(
     database_url: str, sql: asyncpg.Connection
 ) -> None:
