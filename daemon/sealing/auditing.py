@@ -134,31 +134,29 @@ async def _walk(
     deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
     walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
     run = _Run(SealMark())
-    restored = SealMark()
+    restored = await stored.newest_of_others(database, origin)
     async for previous, row in walk.seals(database, report):
-        if row.origin != origin:
-            restored = row.mark
         is_of_period = row.at >= start and (previous is None or previous.at < end)
         if not is_of_period or not run.takes(row):
-            await _judge(database, report, run, origin, deleted)
+            await _judge(database, report, run, restored.n, deleted)
             run = _Run(SealMark() if previous is None else previous.mark)
         if is_of_period:
             run.add(row)
         else:
             run.before = row.mark
-    await _judge(database, report, run, origin, deleted)
+    await _judge(database, report, run, restored.n, deleted)
     if walk.last is not None:
         await _compare_present(database, report, walk.last, restored)
     ours = [PublicSealKey(name=walk.name, key=key) for key in keys]
     anchored.compare(report, anchors, name=walk.name, keys=ours, heads=walk.heads, size=walk.tree.size)
 
 
-async def _judge(database: Database, report: SealReport, run: _Run, origin: str, deleted: set[UUID]) -> None:
+async def _judge(database: Database, report: SealReport, run: _Run, restored: int, deleted: set[UUID]) -> None:
     if not run.seals:
         return
     marks = [row.mark for row in run.seals]
     async with covered.reading(database) as reader:
-        found = await contents(reader, before=run.before, marks=marks, origin=origin)
+        found = await contents(reader, before=run.before, marks=marks, restored=restored)
     # Last: otherwise what retention drops meanwhile would count as missing.
     gone = Gone(
         horizon=await retention.horizon(database),

@@ -99,7 +99,8 @@ class Sealer:
             state.tick_snap or (before.tick_snap if is_same_lineage else EMPTY_SNAP),
             state.route_pos,
         )
-        found = (await contents(turn.rows, before=before, marks=[mark], origin=state.origin))[mark.n]
+        restored = 0 if is_same_lineage else before.n
+        found = (await contents(turn.rows, before=before, marks=[mark], restored=restored))[mark.n]
         content = SealContent(
             n=mark.n,
             at=state.at if last is None else max(state.at, last.at),  # the clock may have gone back

@@ -321,6 +321,43 @@ async def test_seals_go_on_over_a_restored_dump(database_url: str, sql: asyncpg.
         assert (await audited(it.database)).findings == []
 
 
+async def test_seals_go_on_over_a_log_that_came_back_to_its_first_cluster(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was moved to another server by a dump, and back: the first lineage has the name of the present one."""
+
+    async def deliver(url: str, count: int) -> None:
+        async with pipeline_process(database_url) as it:
+            if count == 1:
+                await it.route(url)
+            await it.publish(count=count)
+            await it.until_accounted()
+
+    async def identifiers(connection: object) -> tuple[str, str]:
+        return "this", "42"
+
+    database = Database(database_url, pool_size=4)
+    await database.open()
+    async with receiver() as there:
+        await deliver(there.url, 1)
+        seals = [await seal(database)]
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(lineage, "identifiers", identifiers)
+            assert await lineage.begin(database) is not None
+        await deliver(there.url, 2)
+        await _move_to_another_cluster(sql)
+        seals.append(await seal(database))
+        assert await lineage.begin(database) is not None
+        assert (await audited(database, anchors=anchors_of(*seals))).findings == []
+        await deliver(there.url, 3)
+        seals.append(await seal(database))
+        report = await audited(database, anchors=anchors_of(*seals))
+        assert (report.findings, report.rows, report.anchors) == ([], 6 + 6, 3)
+        await sql.execute("UPDATE hookledger.attempt SET duration_ms = duration_ms + 1")
+        assert [finding.seal for finding in (await audited(database)).findings] == [1, 2, 3]
+    await database.close()
+
+
 async def test_a_head_of_a_seal_that_a_restore_has_lost_is_of_another_lineage(
     database_url: str, sql: asyncpg.Connection
 ) -> None:
