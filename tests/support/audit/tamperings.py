@@ -208,6 +208,7 @@ TAMPERINGS = [
     Tampering("domain_event, of a waiting delivery deleted", "DELETE FROM domain_event WHERE id = 'late-0'", "unexplained (attempt|retry) .*there is no such event"),
     Tampering("domain_event, of a parked delivery deleted", "DELETE FROM domain_event WHERE id = 'stuck-2'", "unexplained parked .*there is no such event"),
     Tampering("domain_event, added", "INSERT INTO domain_event (seq, recorded_at, txid, tenant, id, type, data) SELECT seq + 100000, recorded_at, txid, tenant, 'forged', type, data FROM domain_event WHERE id = 'first'", "missing attempt .*neither recorded nor waiting"),
+    Tampering("domain_event, added behind more numbers than anybody could walk over", "INSERT INTO domain_event (seq, recorded_at, txid, tenant, id, type, data) SELECT seq + 1000000000000000, recorded_at, txid, tenant, 'forged', type, data FROM domain_event WHERE id = 'first'", "missing attempt .*neither recorded nor waiting"),
     Tampering("domain_event, all deleted", "DELETE FROM domain_event", "there is no such event|no event of this period"),
     # ---- ticks
     _tick("at", "at = at + interval '1 hour'", "unexplained tick .*closed_upto is .*, which does not follow"),
