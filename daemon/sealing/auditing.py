@@ -78,7 +78,8 @@ async def audit_seals(
     end: datetime,
     every: timedelta | None = None,
 ) -> SealReport:
-    """Recomputes the chain of all seals, and what those cover that were made in [start, end), with the one after it.
+    """Recomputes the chain of all seals, and what those cover that were made in [start, end), with those after it that
+    may cover what was recorded then.
 
     `keys` are the public keys that are ours, none if they are not known here. `anchors` are heads that must be heads of
     these seals. With `every`, the wait between two seals, it looks whether sealing stands still.
@@ -135,8 +136,10 @@ async def _walk(
     walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
     run = _Run(SealMark())
     restored = await stored.newest_of_others(database, origin)
+    is_over = False
     async for previous, row in walk.seals(database, report):
-        is_of_period = row.at >= start and (previous is None or previous.at < end)
+        is_over = is_over or (previous is not None and await _covers_all_before(database, previous, end))
+        is_of_period = row.at >= start and not is_over
         if not is_of_period or not run.takes(row):
             await _judge(database, report, run, restored.n, deleted)
             run = _Run(SealMark() if previous is None else previous.mark)
@@ -149,6 +152,16 @@ async def _walk(
         await _compare_present(database, report, walk.last, restored)
     ours = [PublicSealKey(name=walk.name, key=key) for key in keys]
     anchored.compare(report, anchors, name=walk.name, keys=ours, heads=walk.heads, size=walk.tree.size)
+
+
+async def _covers_all_before(database: Database, seal: SealRow, end: datetime) -> bool:
+    """True if what was recorded before `end` is covered by that seal, or by one before it. After an outage several
+    seals are made in a row, and only the last of them comes up to its own time.
+    """
+    if seal.at < end:
+        return False
+    tick = await ticks.find(database, seal.tick)
+    return tick is None or tick.closed_upto >= end
 
 
 async def _judge(database: Database, report: SealReport, run: _Run, restored: int, deleted: set[UUID]) -> None:

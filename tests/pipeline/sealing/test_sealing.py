@@ -467,6 +467,29 @@ async def test_an_audit_of_a_period_compares_the_seals_of_that_period(database_u
         assert (report.seals, report.judged) == (3, 0)
 
 
+async def test_an_audit_of_a_period_compares_all_seals_that_were_made_of_it_in_the_end(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealing stood still for longer than one seal takes: several make up for it, all of them after the period."""
+    monkeypatch.setattr(turns, "MAX_TICKS", 1)
+    async with pipeline_process(database_url, run=False) as it:
+        for _ in range(3):
+            await it.publish()
+            await it.rows("SELECT hookledger.make_tick()")
+        ((end,),) = await sql.fetch("SELECT clock_timestamp()")
+        for _ in range(2):
+            await it.publish()
+            await it.rows("SELECT hookledger.make_tick()")
+        for _ in range(5):
+            await seal(it.database)
+        start = end - timedelta(minutes=1)
+        report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=start, end=end)
+        assert (report.findings, report.seals, report.judged) == ([], 5, 4)
+        await sql.execute("UPDATE hookledger.domain_event SET data = '{\"n\": 2}' WHERE seq = 3")
+        report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=start, end=end)
+        assert [finding.seal for finding in report.findings] == [3]
+
+
 # What comes a minute apart, of eleven rows that no seal covers.
 UNSEALED = {
     "events": "UPDATE hookledger.tick SET at = at + (tick - $1) * interval '1 minute' WHERE tick > $1",
