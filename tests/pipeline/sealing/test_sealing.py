@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon import audit
 from daemon.core.sealing.head import SealKey
@@ -560,6 +561,32 @@ async def test_a_process_that_refuses_to_seal_says_so_until_it_seals_again(
         await sql.execute("UPDATE hookledger.seal SET tick = tick - 1 WHERE n = 2")
         await sealing.run_once()
         assert sealing.fault is None
+
+
+@pytest.mark.parametrize("gone", ["n > 0", "n > 2", "n = 3"])
+async def test_a_process_says_that_seals_which_it_knew_are_gone_or_others(
+    database_url: str, sql: asyncpg.Connection, gone: str
+) -> None:
+    """Who deletes seals has the daemon make others of what they have changed, and no audit finds that without a head."""
+    async with pipeline_process(database_url, run=False) as it:
+        sealing = Sealing(Sealer(it.database, VAULT.seal_keys), SealSettings(every=timedelta(0)), it.metrics)
+        with capture_logs() as logged:
+            for _ in range(3):
+                await it.route("http://127.0.0.1:9/")
+                await sealing.run_once()
+                await it.route("http://127.0.0.1:9/")
+                await seal(it.database)  # by another process
+            await sealing.run_once()
+            assert [line for line in logged if line["event"] == "seal.went_back"] == []
+            await sql.execute(f"DELETE FROM hookledger.seal WHERE {gone} OR n > 3")
+            if gone == "n = 3":
+                await seal(it.database)
+            await it.route("http://127.0.0.1:9/")
+            for _ in range(2):
+                await sealing.run_once()
+        (told,) = [line for line in logged if line["event"] == "seal.went_back"]
+        assert told["known"] == 6
+        assert (await audited(it.database)).findings == []
 
 
 async def test_a_head_that_could_not_be_written_is_written_with_the_next_turn(
