@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.audit.faults import log_faults, schema_faults, secret_faults, source_faults, stray_faults, unreadable_faults
+from daemon.audit.faults import (
+    count_faults,
+    log_faults,
+    schema_faults,
+    secret_faults,
+    source_faults,
+    stray_faults,
+    unreadable_faults,
+)
 from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.judging import Judging, kept_from
@@ -109,6 +117,7 @@ async def _compare(database: Database, scope: AuditScope, report: AuditReport, m
     _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))
     if tenant is None:
         _note(report, await source_faults.find(database))
+        _note(report, await count_faults.find(database, folded.index, start, end))
     if means.vault is None:
         report.unchecked.append("without the master key it was not checked whether secrets are those of the route log")
     _note(report, await secret_faults.find(database, folded, means.vault, tenant=tenant))
