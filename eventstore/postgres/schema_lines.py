@@ -110,8 +110,10 @@ SELECT 'setting session_replication_role', current_setting('session_replication_
  ORDER BY 1, 2
 """
 
-# What no version of PostgreSQL brings along has an oid from here on.
+# What no version of PostgreSQL brings along has an oid from here on; what initdb makes, and is not the same in all
+# versions, from there on. Providers have functions of their own among PostgreSQL's, with names of their own.
 _FIRST_OID = 16384
+_FIRST_OF_INITDB = 10000
 # What the conditions of this version call.
 _CALLED = ("least", "length", "num_nulls", "octet_length")
 # The functions of PostgreSQL that are written in SQL: the same in all versions. It calls the others by their number,
@@ -164,13 +166,18 @@ SELECT format('function pg_catalog.%s(%s)', p.proname, oidvectortypes(p.proargty
             ELSE 'it is none of PostgreSQL''s' END
   FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE p.pronamespace = 'pg_catalog'::regnamespace
-   AND CASE WHEN p.oid < {_FIRST_OID} THEN l.lanname NOT IN ('internal', 'c') AND p.oid <> ALL ($2::oid[])
-            ELSE NOT EXISTS (SELECT FROM pg_depend e
+   AND CASE WHEN p.oid < {_FIRST_OID} THEN l.lanname NOT IN ('internal', 'c') AND p.oid < {_FIRST_OF_INITDB}
+                                           AND p.oid <> ALL ($2::oid[])
+            ELSE EXISTS (SELECT FROM pg_proc o
+                          WHERE o.pronamespace = p.pronamespace AND o.proname = p.proname AND o.oid < {_FIRST_OID})
+             AND NOT EXISTS (SELECT FROM pg_depend e
                               WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e') END
  UNION ALL
 SELECT format('operator pg_catalog.%s', o.oid::regoperator), 'it is none of PostgreSQL''s'
   FROM pg_operator o
  WHERE o.oprnamespace = 'pg_catalog'::regnamespace AND o.oid >= {_FIRST_OID}
+   AND EXISTS (SELECT FROM pg_operator n
+                WHERE n.oprnamespace = o.oprnamespace AND n.oprname = o.oprname AND n.oid < {_FIRST_OID})
    AND NOT EXISTS (SELECT FROM pg_depend e
                     WHERE e.classid = 'pg_operator'::regclass AND e.objid = o.oid AND e.deptype = 'e')
  UNION ALL

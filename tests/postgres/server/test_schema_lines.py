@@ -129,6 +129,7 @@ CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS $$ SELECT 1 $$;
 CREATE TABLE attempt_20300101 PARTITION OF attempt FOR VALUES FROM ('2030-01-01 00:00:00+00') TO ('2030-01-02 00:00:00+00');
 ALTER TABLE attempt_20300101 SET (autovacuum_enabled = off); COMMENT ON TABLE report IS 'mine';
 CREATE INDEX lower ON attempt (lower(event_id) text_pattern_ops); CREATE CAST (text AS uuid) WITH INOUT;
+CREATE FUNCTION pg_catalog.provider_version() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
 CREATE TYPE public.kind AS ENUM ('a'); CREATE FUNCTION public.of(public.kind) RETURNS text LANGUAGE sql AS $$ SELECT 'a' $$;
 CREATE CAST (public.kind AS text) WITH FUNCTION public.of(public.kind)
 """
