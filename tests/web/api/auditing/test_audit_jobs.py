@@ -343,14 +343,28 @@ $$ BEGIN IF new.state <> 'running' THEN new.findings := '[]'; new.found := 0; ne
 """
 
 
-async def test_a_result_that_is_changed_while_it_is_stored_is_none(app: App) -> None:
-    """A daemon must not sign what the table made of its result."""
+_LATER = """
+CREATE FUNCTION public.clean() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN new.{column} := new.{column} + interval '10 days'; RETURN new; END $$
+"""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_TRIGGER, _LATER.format(column="ended_at"), _LATER.format(column="created_at")],
+    ids=["without findings", "ended later", "begun later"],
+)
+async def test_a_result_that_is_changed_while_it_is_stored_is_none(app: App, function: str) -> None:
+    """A daemon must not sign what the table made of its result, nor one for a day to come."""
     await app.route()
     await deliver(app, "e1")
-    await tamper(app)
-    await app.rows(_TRIGGER)
+    if function == _TRIGGER:
+        await tamper(app)
+    await app.rows(function)
+    when, which = ("INSERT", "true") if "created_at" in function else ("UPDATE", "old.state <> new.state")
     await app.rows(
-        "CREATE TRIGGER clean BEFORE UPDATE ON hookledger.audit_job FOR EACH ROW EXECUTE FUNCTION public.clean()"
+        f"CREATE TRIGGER clean BEFORE {when} ON hookledger.audit_job FOR EACH ROW WHEN ({which}) "
+        "EXECUTE FUNCTION public.clean()"
     )
     try:
         found = await until(app, await begin(app), state="failed")
