@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.audit.faults import (
+    count_faults,
     credential_faults,
+    database_faults,
     log_faults,
-    schema_faults,
     secret_faults,
     source_faults,
     stray_faults,
-    unreadable_faults,
 )
 from daemon.audit.faults.pair_faults import DeliverySchedule
 from daemon.audit.findings import AuditFinding, AuditReport
@@ -84,13 +84,13 @@ async def audit(  # noqa: PLR0913 - a period, what to compare with, and how
     scope, report = AuditScope(start=start, end=end, tenant=tenant), AuditReport()
     means = _Means(schedule=schedule, keep=keep, vault=vault, processes=processes, shared=shared)
     # First, since all else is read through it.
-    _note(report, await schema_faults.find(database))
+    _note(report, await database_faults.of_schema(database))
     try:
         await _compare(database, scope, report, means)
     except (StoreUnavailable, ChainBroken):
         raise
     except (AuditPartFailed, StoreError, *unreadable.ERRORS) as error:
-        _note(report, await unreadable_faults.find(database))
+        _note(report, await database_faults.of_times(database))
         if not report.found:
             raise
         report.broken_off = str(error)
@@ -117,6 +117,7 @@ async def _compare(database: Database, scope: AuditScope, report: AuditReport, m
     _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))
     if tenant is None:
         _note(report, await source_faults.find(database))
+        _note(report, await count_faults.find(database, folded.index, start, end))
     if means.vault is None:
         report.unchecked.append(
             "without the master key it was not checked whether secrets are those of the route log, nor whether tokens, "

@@ -26,6 +26,7 @@ from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 from eventstore.route_log import idempotency_keys, signatures
+from eventstore.route_log.chain import require_appended
 from eventstore.route_log.idempotency_keys import UsedKey
 from eventstore.route_log.log import NewRouteEvent, RouteCount, RouteEvent
 
@@ -216,6 +217,7 @@ class CommandExecutor:
             if decision.told:
                 await domain_events.publish_within(connection, decision.told)
             event = await route_log.append(connection, draft)
+            require_appended(draft, event)
             await signatures.add(connection, event.pos, self._sign(event.pos, event.hash))
             if before is not None:
                 # From the append to the commit the log is ours. Only what was appended meanwhile is counted again, so

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from daemon.core.sealing.head import PublicSealKey, log_name
+from daemon.core.texts import moment
 from daemon.sealing import compared_rows, lifecycle_signatures, seal_chain
 from daemon.sealing.anchoring import anchors as anchored
 from daemon.sealing.anchoring.anchors import Anchor
@@ -23,7 +24,7 @@ from eventstore.domain_events import ticks
 from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
-from eventstore.queries.auditing import unreadable
+from eventstore.queries.auditing import backdated, unreadable
 from eventstore.retention import retention
 from eventstore.seals import covered, stored, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
@@ -77,7 +78,8 @@ async def audit_seals(
     end: datetime,
     every: timedelta | None = None,
 ) -> SealReport:
-    """Recomputes the chain of all seals, and what those cover that were made in [start, end), with the one after it.
+    """Recomputes the chain of all seals, and what those cover that were made in [start, end), with those after it that
+    may cover what was recorded then.
 
     `keys` are the public keys that are ours, none if they are not known here. `anchors` are heads that must be heads of
     these seals. With `every`, the wait between two seals, it looks whether sealing stands still.
@@ -133,31 +135,41 @@ async def _walk(
     deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
     walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
     run = _Run(SealMark())
-    restored = SealMark()
+    restored = await stored.newest_of_others(database, origin)
+    is_over = False
     async for previous, row in walk.seals(database, report):
-        if row.origin != origin:
-            restored = row.mark
-        is_of_period = row.at >= start and (previous is None or previous.at < end)
+        is_over = is_over or (previous is not None and await _covers_all_before(database, previous, end))
+        is_of_period = row.at >= start and not is_over
         if not is_of_period or not run.takes(row):
-            await _judge(database, report, run, origin, deleted)
+            await _judge(database, report, run, restored.n, deleted)
             run = _Run(SealMark() if previous is None else previous.mark)
         if is_of_period:
             run.add(row)
         else:
             run.before = row.mark
-    await _judge(database, report, run, origin, deleted)
+    await _judge(database, report, run, restored.n, deleted)
     if walk.last is not None:
         await _compare_present(database, report, walk.last, restored)
     ours = [PublicSealKey(name=walk.name, key=key) for key in keys]
     anchored.compare(report, anchors, name=walk.name, keys=ours, heads=walk.heads, size=walk.tree.size)
 
 
-async def _judge(database: Database, report: SealReport, run: _Run, origin: str, deleted: set[UUID]) -> None:
+async def _covers_all_before(database: Database, seal: SealRow, end: datetime) -> bool:
+    """True if what was recorded before `end` is covered by that seal, or by one before it. After an outage several
+    seals are made in a row, and only the last of them comes up to its own time.
+    """
+    if seal.at < end:
+        return False
+    tick = await ticks.find(database, seal.tick)
+    return tick is None or tick.closed_upto >= end
+
+
+async def _judge(database: Database, report: SealReport, run: _Run, restored: int, deleted: set[UUID]) -> None:
     if not run.seals:
         return
     marks = [row.mark for row in run.seals]
     async with covered.reading(database) as reader:
-        found = await contents(reader, before=run.before, marks=marks, origin=origin)
+        found = await contents(reader, before=run.before, marks=marks, restored=restored)
     # Last: otherwise what retention drops meanwhile would count as missing.
     gone = Gone(
         horizon=await retention.horizon(database),
@@ -194,3 +206,6 @@ async def _compare_present(database: Database, report: SealReport, last: SealRow
             report.add("meta", f"{name} is {kept_from}, in the future")
     for stray in await strays.strays(database, restored=restored.n, restored_tick=restored.tick):
         report.add(stray.part, stray.detail)
+    for event in await backdated.events(database):
+        detail = f"event {event.seq} is said to be of {event.day}, and was written after {moment(event.written_after)}"
+        report.add("domain_event", detail)

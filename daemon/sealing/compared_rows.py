@@ -108,19 +108,22 @@ def _table_of(table: SealedTable) -> str:
 
 
 def _find_backdated(report: SealReport, seal: SealContent, before: SealMark) -> None:
-    """What is said to have been asked for long before the last seal, which did not cover it, was written afterwards.
+    """What is said to have been recorded or asked for long before the last seal, which did not cover it, was written
+    afterwards.
 
     While a clock is behind the last seal, since it was set back, seals have the time of that one: they tell nothing.
+    Nor does the first seal of its form tell of what those before did not cover.
     """
-    if before.at is None or before.form != seal.form or seal.at <= before.at:
+    if before.at is None or seal.at <= before.at:
         return
-    for table, days in (
+    of_few = (
         (SealedTable.RESEND, seal.resends),
         (SealedTable.REPLAY, seal.replays),
         (SealedTable.LOSS, seal.losses),
         (SealedTable.TOKEN, seal.tokens),
         (SealedTable.TOKEN_END, seal.token_ends),
-    ):
+    )
+    for table, days in ((SealedTable.ATTEMPT, seal.attempts), *(of_few if before.form == seal.form else ())):
         for day in days or ():
             if _end(day) + _LATE <= before.at:
                 detail = f"{day.rows} {_WHAT[table]} of {day.day} were written after {moment(before.at)}"

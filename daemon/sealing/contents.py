@@ -93,11 +93,12 @@ class _Parts(Generic[_Item]):
 
 
 async def contents(
-    rows: CoveredRows, *, before: SealMark, marks: Sequence[SealMark], origin: str
+    rows: CoveredRows, *, before: SealMark, marks: Sequence[SealMark], restored: int
 ) -> dict[int, SealContents]:
     """What a run of seals covers, by their numbers. `before` is the seal before the run.
 
-    The run is of one form, and all of the present lineage, whose origin is given, or all of earlier ones.
+    The run is of one form, and all of the present lineage or all of earlier ones, of which `restored` is the number of
+    the last seal, 0 if there is none.
     """
     last = marks[-1]
     read = ReadTicks()
@@ -107,9 +108,9 @@ async def contents(
         for tick in page:
             read.add(tick)
     trees = DayTrees()
-    await trees.take(SealedTable.EVENT, rows.events(before=before, marks=marks, ticks=read, origin=origin))
+    await trees.take(SealedTable.EVENT, rows.events(before=before, marks=marks, ticks=read, restored=restored))
     for table, read_by in _BY_TRANSACTION.items():
-        await trees.take(table, rows.by_transaction(read_by, before=before, marks=marks, origin=origin))
+        await trees.take(table, rows.by_transaction(read_by, before=before, marks=marks, restored=restored))
     secrets = _Parts[NamedSecret]([mark.route_pos for mark in marks], attrgetter("pos"), secret_leaf)
     async for named in rows.secrets(after=before.route_pos, upto=last.route_pos):
         secrets.add(named)

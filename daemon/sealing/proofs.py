@@ -120,13 +120,13 @@ async def of_delivery(database: Database, pair: ProvenPair) -> DeliveryProof:
 async def _rows(
     database: Database, pair: ProvenPair, sealed: SealedDelivery, numbers: Sequence[int]
 ) -> list[ProvenRow]:
-    origin = await turns.origin(database)
+    restored = (await stored.newest_of_others(database, await turns.origin(database))).n
     around = await stored.of_numbers(database, [*numbers, *(number - 1 for number in numbers)])
     found: list[ProvenRow] = []
     async with covered.reading(database, seconds=_PROOF_SECONDS) as reader:
         for number in numbers:
             before = around[number - 1].mark if number > 1 else SealMark()
-            trees = _SealTrees(reader, before, around[number], origin)
+            trees = _SealTrees(reader, before, around[number], restored)
             if number == sealed.event.seal:
                 found += await trees.rows(SealedTable.EVENT, sealed.event.at.date(), (pair.seq,))
             days = {place.at.date() for place in sealed.attempts if place.seal == number}
@@ -141,11 +141,11 @@ async def _rows(
 class _SealTrees:
     """The trees of one seal, made to prove some of their leaves."""
 
-    def __init__(self, reader: CoveredRows, before: SealMark, row: SealRow, origin: str) -> None:
+    def __init__(self, reader: CoveredRows, before: SealMark, row: SealRow, restored: int) -> None:
         self._reader = reader
         self._before = before
         self._row = row
-        self._origin = origin
+        self._restored = restored
 
     async def rows(self, table: SealedTable, day: date, key: tuple[SealedValue, ...]) -> list[ProvenRow]:
         """The rows of one table and day whose first columns are `key`, with their paths. Raises NotWhole."""
@@ -164,10 +164,10 @@ class _SealTrees:
             async for read in self._reader.ticks(after=before.tick, upto=mark.tick):
                 for tick in read:
                     ticks.add(tick)
-            pages = self._reader.events(before=before, marks=[mark], ticks=ticks, origin=self._origin)
+            pages = self._reader.events(before=before, marks=[mark], ticks=ticks, restored=self._restored)
         else:
             read_by = ByTransaction.RESEND if table is SealedTable.RESEND else ByTransaction.ATTEMPT
-            pages = self._reader.by_transaction(read_by, before=before, marks=[mark], origin=self._origin)
+            pages = self._reader.by_transaction(read_by, before=before, marks=[mark], restored=self._restored)
         async for page in pages:
             await asyncio.to_thread(add, page)
         content = content_of(self._row)

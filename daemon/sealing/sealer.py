@@ -37,7 +37,8 @@ class Sealed:
     """A turn: the newest seal, None if there is none, and the time by the database's clock.
 
     `head` is the signed head, if the seal was made in this turn. With `is_behind` there is more to seal already. With
-    `is_current` nothing was new.
+    `is_current` nothing was new. `lost` is how many seals this process knew until now, if not all of them are there any
+    more, or others in their place.
     """
 
     seal: SealContent | None
@@ -45,6 +46,7 @@ class Sealed:
     now: datetime
     is_behind: bool = False
     is_current: bool = False
+    lost: int | None = None
 
 
 class Sealer:
@@ -69,15 +71,18 @@ class Sealer:
             last = await turn.newest()
             before = SealMark() if last is None else last.mark
             state = await turn.state(after_tick=before.tick, after_pos=before.route_pos)
+            known = self._tree
             if last is None:
                 self._tree = MerkleRoot()
             else:
                 await self._follow(turn, last)
+            # What another process has made since was added to what is known, unless that is not there any more.
+            lost = known.size if known is not self._tree and known.size else None
             newest = None if last is None else content_of(last)
             if last is not None and last.at <= state.at < last.at + every:
-                return Sealed(seal=newest, head=None, now=state.at)
+                return Sealed(seal=newest, head=None, now=state.at, lost=lost)
             if not await _has_news(turn, state, last):
-                return Sealed(seal=newest, head=None, now=state.at, is_current=True)
+                return Sealed(seal=newest, head=None, now=state.at, is_current=True, lost=lost)
             row = await self._made(turn, state, last)
             await turn.append(row)
         self._tree.add(leaf_hash(row.hash))
@@ -86,6 +91,7 @@ class Sealer:
             head=head_of(row, self._tree.value),
             now=state.at,
             is_behind=state.is_more,
+            lost=lost,
         )
 
     async def _made(self, turn: SealTurn, state: LogExtent, last: SealRow | None) -> SealRow:
@@ -99,7 +105,8 @@ class Sealer:
             state.tick_snap or (before.tick_snap if is_same_lineage else EMPTY_SNAP),
             state.route_pos,
         )
-        found = (await contents(turn.rows, before=before, marks=[mark], origin=state.origin))[mark.n]
+        restored = 0 if is_same_lineage else before.n
+        found = (await contents(turn.rows, before=before, marks=[mark], restored=restored))[mark.n]
         content = SealContent(
             n=mark.n,
             at=state.at if last is None else max(state.at, last.at),  # the clock may have gone back

@@ -5,6 +5,10 @@ than those that are stored, or store other ones than were sent. `expected_schema
 fresh schema, and a test holds it against schema.sql. Roles and objects of somebody's own are left out: an operator may
 have some. So are indexes, but for the unique ones, without which something may be there twice; and the text of
 conditions, which versions of PostgreSQL might write differently.
+
+What those call is looked at, since it runs with each row that is written: a function in a condition or an index is a
+trigger by another name. So is what stands in for PostgreSQL's own: a cast by which a column is shown as another text,
+what is sent of a type, a function or an operator among its own, and one of its functions that was replaced.
 """
 
 from __future__ import annotations
@@ -106,6 +110,88 @@ SELECT 'setting session_replication_role', current_setting('session_replication_
  ORDER BY 1, 2
 """
 
+# What no version of PostgreSQL brings along has an oid from here on; what initdb makes, and is not the same in all
+# versions, from there on. Providers have functions of their own among PostgreSQL's, with names of their own.
+_FIRST_OID = 16384
+_FIRST_OF_INITDB = 10000
+# What the conditions of this version call.
+_CALLED = ("least", "length", "num_nulls", "octet_length")
+# The functions of PostgreSQL that are written in SQL: the same in all versions. It calls the others by their number,
+# whatever stands in its catalogue, unless that is SQL, which is put in their place.
+_IN_SQL = (
+    879, 880, 1176, 1215, 1216, 1285, 1290, 1296, 1298, 1305, 1306, 1307, 1309, 1310, 1311, 1348, 1384, 1386, 1426,
+    1481, 1544, 1708, 1710, 1741, 1810, 1811, 1812, 1848, 1993, 2003, 2004, 2042, 2043, 2044, 2059, 2074, 2325, 2546,
+    2547, 2548, 2549, 2550, 2631, 2932, 3050, 3935, 3936, 5023, 6183, 6184,
+)  # fmt: skip
+
+# What extensions bring along is their operator's choice, but for what is among PostgreSQL's own.
+_CALLS = rf"""
+WITH own AS (
+    SELECT r.oid, coalesce(p.relname || '_DAY', r.relname::text) AS name
+      FROM pg_class r LEFT JOIN pg_inherits i ON i.inhrelid = r.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
+     WHERE r.relnamespace = 'hookledger'::regnamespace AND r.relkind IN ('r', 'p')
+), calling AS (
+    SELECT 'condition' AS kind, own.name, c.conname::text AS part, 'pg_constraint'::regclass AS classid, c.oid
+      FROM pg_constraint c JOIN own ON own.oid = c.conrelid
+     UNION ALL
+    SELECT 'calculation', own.name, a.attname, 'pg_attrdef'::regclass, d.oid
+      FROM pg_attrdef d JOIN own ON own.oid = d.adrelid
+      JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+     UNION ALL
+    SELECT 'expression', own.name, c.relname, 'pg_class'::regclass, c.oid
+      FROM pg_index x JOIN own ON own.oid = x.indrelid JOIN pg_class c ON c.oid = x.indexrelid
+)
+SELECT DISTINCT format('%s %s.%s', kind, name, part) AS part,
+       'it rests on ' || pg_describe_object(d.refclassid, d.refobjid, 0) AS detail
+  FROM calling JOIN pg_depend d ON d.classid = calling.classid AND d.objid = calling.oid
+ WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass,
+                        'pg_type'::regclass, 'pg_collation'::regclass)
+   AND d.refobjid >= {_FIRST_OID}
+   AND NOT EXISTS (SELECT FROM pg_proc f WHERE d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
+                      AND f.pronamespace = 'hookledger'::regnamespace)
+   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e')
+ UNION ALL
+SELECT DISTINCT format('condition %s.%s', own.name, c.conname), 'it calls ' || called.name[1]
+  FROM pg_constraint c JOIN own ON own.oid = c.conrelid,
+       regexp_matches(pg_get_expr(c.conbin, c.conrelid), '([[:alnum:]_."]+)\(', 'g') AS called (name)
+ WHERE c.contype = 'c' AND lower(called.name[1]) <> ALL ($1::text[])
+ UNION ALL
+SELECT format('cast %s to %s', format_type(castsource, NULL), format_type(casttarget, NULL)),
+       'it stands in for that of PostgreSQL'
+  FROM pg_cast
+ WHERE castsource < {_FIRST_OID} AND casttarget < {_FIRST_OID} AND castfunc >= {_FIRST_OID}
+ UNION ALL
+SELECT format('function pg_catalog.%s(%s)', p.proname, oidvectortypes(p.proargtypes)),
+       CASE WHEN p.oid < {_FIRST_OID} THEN 'it is not that of PostgreSQL any more'
+            ELSE 'it is none of PostgreSQL''s' END
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+ WHERE p.pronamespace = 'pg_catalog'::regnamespace
+   AND CASE WHEN p.oid < {_FIRST_OID} THEN l.lanname NOT IN ('internal', 'c') AND p.oid < {_FIRST_OF_INITDB}
+                                           AND p.oid <> ALL ($2::oid[])
+            ELSE EXISTS (SELECT FROM pg_proc o
+                          WHERE o.pronamespace = p.pronamespace AND o.proname = p.proname AND o.oid < {_FIRST_OID})
+             AND NOT EXISTS (SELECT FROM pg_depend e
+                              WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e') END
+ UNION ALL
+SELECT format('operator pg_catalog.%s', o.oid::regoperator), 'it is none of PostgreSQL''s'
+  FROM pg_operator o
+ WHERE o.oprnamespace = 'pg_catalog'::regnamespace AND o.oid >= {_FIRST_OID}
+   AND EXISTS (SELECT FROM pg_operator n
+                WHERE n.oprnamespace = o.oprnamespace AND n.oprname = o.oprname AND n.oid < {_FIRST_OID})
+   AND NOT EXISTS (SELECT FROM pg_depend e
+                    WHERE e.classid = 'pg_operator'::regclass AND e.objid = o.oid AND e.deptype = 'e')
+ UNION ALL
+SELECT format('type %s', format_type(t.oid, NULL)), 'it rests on function ' || f.oid::regprocedure
+  FROM pg_type t JOIN pg_proc f ON f.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend)
+ WHERE t.oid < {_FIRST_OID} AND f.oid >= {_FIRST_OID}
+ UNION ALL
+SELECT format('aggregate pg_catalog.%s', a.aggfnoid::oid::regprocedure), 'it is not that of PostgreSQL any more'
+  FROM pg_aggregate a
+ WHERE a.aggfnoid::oid < {_FIRST_OID}
+   AND greatest(a.aggtransfn::oid, a.aggfinalfn::oid, a.aggmtransfn::oid, a.aggmfinalfn::oid) >= {_FIRST_OID}
+ ORDER BY 1, 2
+"""
+
 
 class SchemaFault(NamedTuple):
     """A part of the schema that is missing, is another one, or does not belong there; `detail` says which."""
@@ -135,7 +221,15 @@ async def faults(database: Database) -> list[SchemaFault]:
         for part, line in found.items()
         if part not in wanted and _is_in_the_way(part)
     ]
-    return sorted(differing + added, key=lambda fault: (not fault.part.startswith("table "), fault.part))
+    others = await _calls(database)
+    return sorted(differing + added + others, key=lambda fault: (not fault.part.startswith("table "), fault.part))
+
+
+async def _calls(database: Database) -> list[SchemaFault]:
+    """What is called by a part of the schema, or by our statements, and is neither ours nor PostgreSQL's."""
+    async with database.connection(seconds=_SECONDS) as connection:
+        rows = await connection.fetch(_CALLS, _CALLED, _IN_SQL)
+    return [SchemaFault(row["part"], row["detail"]) for row in rows]
 
 
 @cache

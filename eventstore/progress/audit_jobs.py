@@ -6,8 +6,9 @@ The process that runs an audit beats: it writes its progress every few seconds. 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -43,12 +44,12 @@ UPDATE hookledger.audit_job SET beat_at = clock_timestamp(), events = $2, reache
  WHERE id = $1 AND state = 'running'
 """
 
-_END = f"""
+_END = """
 UPDATE hookledger.audit_job
    SET beat_at = clock_timestamp(), ended_at = clock_timestamp(), events = $2, reached = $3, found = $4,
        state = $5, findings = $6, gaps = $7, detail = $8
  WHERE id = $1 AND state = 'running'
-RETURNING {_SUMMARY}, false AS is_lost
+RETURNING ended_at
 """
 _SIGN = "UPDATE hookledger.audit_job SET signature = $2 WHERE id = $1"
 
@@ -149,17 +150,19 @@ async def beat(database: Database, job_id: UUID, progress: AuditProgress) -> Non
 
 async def end(
     database: Database,
-    job_id: UUID,
+    job: AuditJob,
     progress: AuditProgress,
     ended: AuditEnd,
     *,
     sign: Callable[[AuditJobSummary], bytes],
 ) -> None:
-    """Ends an audit, unless it has ended. `sign` returns the signature of what stands there then."""
+    """Ends an audit, unless it has ended. `job` is what was begun, and `sign` makes the signature of how it ended: not
+    of what stands in the table, where somebody may have asked for something else meanwhile, or changed the result.
+    """
     async with database.transaction() as connection:
-        row = await connection.fetchrow(
+        ended_at = await connection.fetchval(
             _END,
-            job_id,
+            job.id,
             progress.events,
             progress.reached,
             progress.found,
@@ -168,8 +171,23 @@ async def end(
             ended.gaps,
             ended.detail,
         )
-        if row is not None:
-            await connection.execute(_SIGN, job_id, sign(AuditJobSummary(**row)))
+        if ended_at is not None:
+            await connection.execute(_SIGN, job.id, sign(_ended(job, progress, ended, ended_at)))
+
+
+def _ended(job: AuditJob, progress: AuditProgress, ended: AuditEnd, ended_at: datetime) -> AuditJob:
+    return replace(
+        job,
+        state=ended.state,
+        ended_at=ended_at,
+        events=progress.events,
+        reached=progress.reached,
+        found=progress.found,
+        findings=ended.findings,
+        findings_sha256=hashlib.sha256(ended.findings.encode()).hexdigest(),
+        gaps=ended.gaps,
+        detail=ended.detail,
+    )
 
 
 async def sweep(database: Database) -> None:

@@ -8,11 +8,12 @@ canonical row). The canonical row is each field as `<length in bytes>:<text>`, n
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from eventstore.postgres.errors import ChainBroken
-from eventstore.route_log.log import RouteEvent
+from eventstore.route_log.log import NewRouteEvent, RouteEvent
 
 
 def canonical(event: RouteEvent) -> bytes:
@@ -40,6 +41,20 @@ def canonical(event: RouteEvent) -> bytes:
 def digest(event: RouteEvent) -> bytes:
     """The hash that `event` must carry, given its `prev_hash`."""
     return hashlib.sha256(event.prev_hash + canonical(event)).digest()
+
+
+_DRAFTED = tuple(field.name for field in fields(NewRouteEvent))
+
+
+def require_appended(draft: NewRouteEvent, event: RouteEvent) -> None:
+    """Raises ChainBroken unless the event is the one that was to be appended, under the hash of what it says. The
+    function of the database may be another for a moment, and what it wrote in the place of ours would be signed.
+    """
+    for name in _DRAFTED:
+        if getattr(event, name) != getattr(draft, name):
+            raise ChainBroken(f"position {event.pos} was appended with another {name} than we asked for", pos=event.pos)
+    if digest(event) != event.hash:
+        raise ChainBroken(f"position {event.pos} was appended under another hash than its own", pos=event.pos)
 
 
 class Chain:

@@ -275,14 +275,14 @@ class CoveredRows:
         before: SealMark,
         marks: Sequence[SealMark],
         ticks: ReadTicks,
-        origin: str,
+        restored: int,
     ) -> AsyncIterator[list[CoveredRun]]:
-        """The events of a run of seals. `before` is the seal before the run, `ticks` are its ticks, `origin` is that
-        of the present lineage.
+        """The events of a run of seals. `before` is the seal before the run, `ticks` are its ticks, `restored` is the
+        number of the last seal of an earlier lineage, 0 if there is none.
         """
         last = marks[-1]
-        lower = before.tick_snap if before.origin == origin else EMPTY_SNAP
-        upper = last.tick_snap if last.origin == origin else EMPTY_SNAP
+        lower = before.tick_snap if before.n > restored else EMPTY_SNAP
+        upper = last.tick_snap if last.n > restored else EMPTY_SNAP
         cut = difference(lower, upper)
         ends = [mark.tick for mark in marks]
         rows = self._pages(_EVENTS, before.tick, last.tick, cut.lower, cut.upper, cut.unfinished, cut.late)
@@ -304,17 +304,17 @@ class CoveredRows:
             yield runs.found
 
     async def by_transaction(
-        self, table: ByTransaction, *, before: SealMark, marks: Sequence[SealMark], origin: str
+        self, table: ByTransaction, *, before: SealMark, marks: Sequence[SealMark], restored: int
     ) -> AsyncIterator[list[CoveredRun]]:
         """The rows of a table that a run of seals covers. The seals are of one form, and all of the present lineage or
-        all of earlier ones.
+        all of earlier ones, of which `restored` is the number of the last seal.
         """
         last, rows_of = marks[-1], table.value
         if last.form < rows_of.form:
             return
-        if last.origin == origin:
+        if last.n > restored:
             # What no seal before has covered is covered by the first that can.
-            is_continued = before.origin == origin and before.form >= rows_of.form
+            is_continued = before.n > restored and before.form >= rows_of.form
             cut = difference(before.snap if is_continued else EMPTY_SNAP, last.snap)
             rows = self._pages(rows_of.present, cut.lower, cut.upper, cut.unfinished, cut.late)
         else:

@@ -92,6 +92,7 @@ _INSERT = f"INSERT INTO hookledger.seal ({', '.join(_NAMES)}) VALUES ({_VALUES})
 _NEWEST = f"SELECT {_COLUMNS} FROM hookledger.seal ORDER BY n DESC LIMIT 1"
 _AFTER = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE n > $1 ORDER BY n LIMIT $2"
 _BEFORE = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE n < $1 ORDER BY n DESC LIMIT $2"
+_OF_OTHERS = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE origin <> $1 ORDER BY n DESC LIMIT 1"
 _OF_NUMBERS = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE n = ANY ($1::bigint[]) ORDER BY n"
 # In one value, which is quicker to read than as many rows.
 _HASHES = "SELECT string_agg(hash, ''::bytea ORDER BY n) FROM hookledger.seal WHERE n > $1 AND n <= $2"
@@ -127,6 +128,16 @@ async def older(database: Database, number: int, *, limit: int) -> list[SealRow]
     async with database.connection() as connection:
         rows = await connection.fetch(_BEFORE, number, limit)
     return [SealRow(**row) for row in rows]
+
+
+async def newest_of_others(database: Database, origin: str) -> SealMark:
+    """The newest seal of another lineage than the present one, whose origin is given: how far the rows are covered that
+    came here by a restore. An earlier lineage may have the name of the present one, if the log was moved away and back.
+    The default if there is none.
+    """
+    async with database.connection(seconds=_HASHES_SECONDS) as connection:
+        row = await connection.fetchrow(_OF_OTHERS, origin)
+    return SealMark() if row is None else SealRow(**row).mark
 
 
 async def of_numbers(database: Database, numbers: list[int]) -> dict[int, SealRow]:

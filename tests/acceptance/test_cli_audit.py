@@ -52,6 +52,27 @@ def test_a_rebuild_prints_state_and_digest_now_and_then(hookledger: CommandLine)
     assert now["state_sha256"] in hookledger("rebuild").out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("audit",), ("audit", "--json"), ("rebuild", "--expect", "1:" + 64 * "0"), ("publish", "bad.ndjson")],
+    ids=lambda each: " ".join(each[:2]),
+)
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_a_check_that_nobody_reads_to_its_end_fails_all_the_same(
+    hookledger: CommandLine, arguments: tuple[str, ...], *, is_silent: bool
+) -> None:
+    """As `| head`, or `| grep -q`, in a script that looks at each command of a pipe; `2>&1` before it."""
+    hookledger.create_route()
+    (hookledger.home / "bad.ndjson").write_text("no event\n")
+    with hookledger.start(*arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        if is_silent:
+            process.stderr.close()
+        assert process.wait(60) == 1
+
+
 async def test_a_rebuild_notices_a_changed_log(hookledger: CommandLine, database_url: str) -> None:
     hookledger.create_route()
     connection = await asyncpg.connect(database_url)

@@ -89,7 +89,8 @@ def rebuild(
     route_state.collect_seldom()
     with output.working("folding the route log"):
         rebuilt, live = with_store(config, work)
-    _print_rebuilt(rebuilt, as_json=as_json)
+    with output.even_unread():
+        _print_rebuilt(rebuilt, as_json=as_json)
     if expect is not None:
         _expect(rebuilt, expect)
     if live is not None:
@@ -210,7 +211,8 @@ def audit(
     route_state.collect_seldom()
     with output.working("recomputing decisions"):
         report, seals = with_store(config, work)
-    _print_report(report, seals, as_json=as_json)
+    with output.even_unread():
+        _print_report(report, seals, as_json=as_json)
     are_seals_whole = seals is None or not (seals.findings or seals.gaps)
     return 0 if are_seals_whole and not (report.found or report.gaps) else EXIT_FAILED
 

@@ -9,6 +9,7 @@ terminal.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,7 +103,24 @@ def part(json: bytes) -> object:
 
 def note(message: str) -> None:
     """A line on stderr for the person who waits, never part of a command's output."""
-    click.echo(plain(message), err=True)
+    with even_unread():
+        click.echo(plain(message), err=True)
+
+
+@contextmanager
+def even_unread() -> Iterator[None]:
+    """For what a command says of what it did or found: that nobody reads it to its end must not end the command, and
+    with it decide upon the exit code.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

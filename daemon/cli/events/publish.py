@@ -81,7 +81,8 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
         if summary.upto_line:
             output.note(f"published up to line {summary.upto_line}: run the same command again to go on from there")
         raise
-    _print(summary, as_json=as_json)
+    with output.even_unread():
+        _print(summary, as_json=as_json)
     if summary.repeated:
         output.note(_of_repeated(summary.repeated))
     return EXIT_FAILED if summary.rejected else 0

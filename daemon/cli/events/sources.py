@@ -72,12 +72,13 @@ def check(name: str, last: int, config_file: Path | None, as_json: bool) -> int:
         lambda: with_store(config, work) if config.events.strict_types else asyncio.run(work(_nowhere()))
     )
     documents = [_document(each, made) for each, made in judged]
-    if as_json:
-        output.document(documents)
-    else:
-        columns = ("topic", "partition", "offset", "time", "tenant", "type", "id", "not because")
-        rows = [tuple(document[key.replace(" ", "_")] for key in columns) for document in documents]
-        output.table(columns, rows, empty="there are no messages in its topics")
+    with output.even_unread():
+        if as_json:
+            output.document(documents)
+        else:
+            columns = ("topic", "partition", "offset", "time", "tenant", "type", "id", "not because")
+            rows = [tuple(document[key.replace(" ", "_")] for key in columns) for document in documents]
+            output.table(columns, rows, empty="there are no messages in its topics")
     return EXIT_FAILED if any(isinstance(made, str) for _, made in judged) else 0
 
 
@@ -142,10 +143,11 @@ def retry_refused(name: str, config_file: Path | None, as_json: bool) -> int:
     _reporting_faults(lambda: with_store(config, work))
     counts = Counter(each.result for each in retried)
     summary = {str(result): counts[result] for result in RetriedAs}
-    if as_json:
-        output.document(summary)
-    else:
-        output.fields([(result, f"{count:,}") for result, count in summary.items()])
+    with output.even_unread():
+        if as_json:
+            output.document(summary)
+        else:
+            output.fields([(result, f"{count:,}") for result, count in summary.items()])
     return EXIT_FAILED if counts[RetriedAs.REFUSED] or counts[RetriedAs.GONE] else 0
 
 

@@ -91,6 +91,14 @@ class Sealing:
             await asyncio.sleep(_pause(sealed, every) / _SECOND)
 
     async def _take(self, sealed: Sealed) -> None:
+        if sealed.lost is not None:
+            log.error(
+                "seal.went_back",
+                known=sealed.lost,
+                newest=None if sealed.seal is None else sealed.seal.n,
+                cause="seals that this process has made or seen are gone, or others: unless a standby was promoted, an "
+                "older state was put back, or somebody rewrites the log: run hookledger audit --anchors",
+            )
         if sealed.is_current:
             self._current_at = self._clock()
         elif sealed.seal is not None:

@@ -163,11 +163,13 @@ class Dialer:
         """Those that PostgreSQL 15 does not know, so that a session could not begin with them. They cost a round trip.
 
         A role or a server may end long transactions: then a migration, a sweep or an audit would never come to its end.
+        These versions also have triggers that fire at a login, and what one sets holds for the whole session, whatever
+        it began with: another `search_path`, and another function stands in for sha256 in an audit.
         """
         if connection.get_server_version().major < TRANSACTION_TIMEOUT_SINCE:
             return
         try:
-            await connection.execute("SET transaction_timeout = 0", timeout=self._seconds_each)
+            await connection.execute("RESET ALL; SET transaction_timeout = 0", timeout=self._seconds_each)
         except BaseException:
             connection.terminate()
             raise

@@ -152,6 +152,8 @@ async def _move_back(database: Database) -> None:
         "domain_event": ("recorded_at",),
         "attempt": ("at", "started_at", "event_time"),
         "tick": ("at", "closed_upto"),
+        "route_metric": ("hour",),
+        "route_tally": ("hour", "at"),
     }
     async with database.transaction(seconds=20) as connection:
         await connection.execute("SET LOCAL session_replication_role = replica")

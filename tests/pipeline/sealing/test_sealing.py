@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon import audit
 from daemon.core.sealing.head import SealKey
@@ -181,6 +182,82 @@ async def test_an_event_of_a_transaction_that_was_open_is_in_the_seal_of_its_tic
         assert (await audited(it.database)).findings == []
 
 
+_OF_DAYS_AGO = """
+INSERT INTO hookledger.domain_event (recorded_at, tenant, id, type, data)
+VALUES (clock_timestamp() - $1::interval, 'acme', $2, 'order.create', '{}')
+"""
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+async def test_an_event_that_is_said_to_be_from_long_before_it_was_written_is_told(
+    database_url: str, sql: asyncpg.Connection, *, is_sealed: bool
+) -> None:
+    today = datetime.now(UTC).date()
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", today - timedelta(days=3), today)
+    async with pipeline_process(database_url, run=False) as it:
+        await it.publish()
+        await it.rows("SELECT hookledger.make_tick()")
+        await seal(it.database)
+        for days in (1, 3):
+            await sql.execute(_OF_DAYS_AGO, timedelta(days=days), f"e{days}")
+            await it.rows("SELECT hookledger.make_tick()")
+            if is_sealed:
+                await seal(it.database)
+            told = [(each.part, each.detail) for each in (await audited(it.database)).findings]
+            if days == 1:
+                assert told == []
+            else:
+                ((part, detail),) = told
+                assert part == "domain_event"
+                assert f"is said to be of {today - timedelta(days=3)}, and was written after" in detail
+
+
+async def test_an_event_of_a_transaction_that_was_open_for_days_is_no_finding(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    today = datetime.now(UTC).date()
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", today - timedelta(days=3), today)
+    async with pipeline_process(database_url, run=False) as it:
+        await sql.execute("BEGIN")
+        await sql.execute(_OF_DAYS_AGO, timedelta(days=3), "early")
+        await it.publish()
+        await it.rows("SELECT hookledger.make_tick()")
+        await seal(it.database)
+        await sql.execute("COMMIT")
+        await it.rows("SELECT hookledger.make_tick()")
+        await seal(it.database)
+        assert (await audited(it.database)).findings == []
+
+
+async def test_an_outcome_that_is_said_to_be_from_long_before_a_seal_without_it_is_told(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    today = datetime.now(UTC).date()
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", today - timedelta(days=3), today)
+    async with receiver() as there, pipeline_process(database_url) as it:
+        await it.route(there.url + "/a")
+        await it.publish()
+        await it.until_accounted()
+        await seal(it.database)
+    async with pipeline_process(database_url, run=False) as it:
+        names = (
+            "seq, tick, route_id, event_time, started_at, shard, status_code, duration_ms, route_version, outcome, "
+            "tenant, event_id, event_type, key_ids, delivery_key"
+        )
+        told: list[tuple[str, str]] = []
+        for days in (1, 3):
+            await sql.execute(
+                f"INSERT INTO hookledger.attempt (at, number, {names}) SELECT at - $1::interval, number + $2, {names} "
+                "FROM hookledger.attempt WHERE number = 1",
+                timedelta(days=days),
+                days,
+            )
+            await seal(it.database)
+            told = [(each.part, each.detail) for each in (await audited(it.database)).findings]
+            assert [part for part, _ in told] == ([] if days == 1 else ["attempt"])
+        assert "were written after" in told[0][1]
+
+
 async def test_what_retention_drops_is_no_finding_and_the_rest_is_still_compared(
     database_url: str, sql: asyncpg.Connection
 ) -> None:
@@ -243,6 +320,43 @@ async def test_seals_go_on_over_a_restored_dump(database_url: str, sql: asyncpg.
             back = value.replace("+", "-")
             await sql.execute(f"UPDATE hookledger.domain_event SET {column} = {back} WHERE {column} > 0")
         assert (await audited(it.database)).findings == []
+
+
+async def test_seals_go_on_over_a_log_that_came_back_to_its_first_cluster(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was moved to another server by a dump, and back: the first lineage has the name of the present one."""
+
+    async def deliver(url: str, count: int) -> None:
+        async with pipeline_process(database_url) as it:
+            if count == 1:
+                await it.route(url)
+            await it.publish(count=count)
+            await it.until_accounted()
+
+    async def identifiers(connection: object) -> tuple[str, str]:
+        return "this", "42"
+
+    database = Database(database_url, pool_size=4)
+    await database.open()
+    async with receiver() as there:
+        await deliver(there.url, 1)
+        seals = [await seal(database)]
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(lineage, "identifiers", identifiers)
+            assert await lineage.begin(database) is not None
+        await deliver(there.url, 2)
+        await _move_to_another_cluster(sql)
+        seals.append(await seal(database))
+        assert await lineage.begin(database) is not None
+        assert (await audited(database, anchors=anchors_of(*seals))).findings == []
+        await deliver(there.url, 3)
+        seals.append(await seal(database))
+        report = await audited(database, anchors=anchors_of(*seals))
+        assert (report.findings, report.rows, report.anchors) == ([], 6 + 6, 3)
+        await sql.execute("UPDATE hookledger.attempt SET duration_ms = duration_ms + 1")
+        assert [finding.seal for finding in (await audited(database)).findings] == [1, 2, 3]
+    await database.close()
 
 
 async def test_a_head_of_a_seal_that_a_restore_has_lost_is_of_another_lineage(
@@ -354,6 +468,29 @@ async def test_an_audit_of_a_period_compares_the_seals_of_that_period(database_u
         assert (report.seals, report.judged) == (3, 0)
 
 
+async def test_an_audit_of_a_period_compares_all_seals_that_were_made_of_it_in_the_end(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealing stood still for longer than one seal takes: several make up for it, all of them after the period."""
+    monkeypatch.setattr(turns, "MAX_TICKS", 1)
+    async with pipeline_process(database_url, run=False) as it:
+        for _ in range(3):
+            await it.publish()
+            await it.rows("SELECT hookledger.make_tick()")
+        ((end,),) = await sql.fetch("SELECT clock_timestamp()")
+        for _ in range(2):
+            await it.publish()
+            await it.rows("SELECT hookledger.make_tick()")
+        for _ in range(5):
+            await seal(it.database)
+        start = end - timedelta(minutes=1)
+        report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=start, end=end)
+        assert (report.findings, report.seals, report.judged) == ([], 5, 4)
+        await sql.execute("UPDATE hookledger.domain_event SET data = '{\"n\": 2}' WHERE seq = 3")
+        report = await audit_seals(it.database, keys=PUBLIC_KEYS, start=start, end=end)
+        assert [finding.seal for finding in report.findings] == [3]
+
+
 # What comes a minute apart, of eleven rows that no seal covers.
 UNSEALED = {
     "events": "UPDATE hookledger.tick SET at = at + (tick - $1) * interval '1 minute' WHERE tick > $1",
@@ -424,6 +561,32 @@ async def test_a_process_that_refuses_to_seal_says_so_until_it_seals_again(
         await sql.execute("UPDATE hookledger.seal SET tick = tick - 1 WHERE n = 2")
         await sealing.run_once()
         assert sealing.fault is None
+
+
+@pytest.mark.parametrize("gone", ["n > 0", "n > 2", "n = 3"])
+async def test_a_process_says_that_seals_which_it_knew_are_gone_or_others(
+    database_url: str, sql: asyncpg.Connection, gone: str
+) -> None:
+    """Who deletes seals has the daemon make others of what they have changed, and no audit finds that without a head."""
+    async with pipeline_process(database_url, run=False) as it:
+        sealing = Sealing(Sealer(it.database, VAULT.seal_keys), SealSettings(every=timedelta(0)), it.metrics)
+        with capture_logs() as logged:
+            for _ in range(3):
+                await it.route("http://127.0.0.1:9/")
+                await sealing.run_once()
+                await it.route("http://127.0.0.1:9/")
+                await seal(it.database)  # by another process
+            await sealing.run_once()
+            assert [line for line in logged if line["event"] == "seal.went_back"] == []
+            await sql.execute(f"DELETE FROM hookledger.seal WHERE {gone} OR n > 3")
+            if gone == "n = 3":
+                await seal(it.database)
+            await it.route("http://127.0.0.1:9/")
+            for _ in range(2):
+                await sealing.run_once()
+        (told,) = [line for line in logged if line["event"] == "seal.went_back"]
+        assert told["known"] == 6
+        assert (await audited(it.database)).findings == []
 
 
 async def test_a_head_that_could_not_be_written_is_written_with_the_next_turn(

@@ -39,6 +39,8 @@ async def age(url: str, *, routes: bool = True) -> None:
             SET session_replication_role = replica;
             UPDATE hookledger.domain_event SET recorded_at = recorded_at - interval '{AGE.days} days';
             UPDATE hookledger.attempt SET at = at - interval '{AGE.days} days';
+            UPDATE hookledger.route_metric SET hour = hour - interval '{AGE.days} days';
+            UPDATE hookledger.route_tally SET hour = hour - interval '{AGE.days} days', at = at - interval '{AGE.days} days';
             UPDATE hookledger.retry SET recorded_at = recorded_at - interval '{AGE.days} days'
             """
         )

@@ -41,7 +41,7 @@ from eventstore.postgres.errors import (
 )
 from eventstore.postgres.servers.database_url import location
 from eventstore.progress import replays
-from eventstore.progress.audit_jobs import AuditEnd, AuditProgress, NewAuditJob
+from eventstore.progress.audit_jobs import AuditEnd, AuditJob, AuditProgress, NewAuditJob
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.recording import Flush
@@ -455,6 +455,10 @@ REFUSAL = KeptRefusal(
     source="s", topic="t", partition=0, partition_id=1, offset=1, upto=None, at=NOON, reason="r", message_at=None, key=None,
     beginning=None, size_bytes=None,
 )  # fmt: skip
+AUDIT_JOB = AuditJob(
+    id=ROUTE, tenant=None, since=None, until=None, actor="a", state="running", created_at=NOON, ended_at=None, events=0,
+    reached=None, found=0, gaps="[]", detail=None, signature=None, findings_sha256="", is_lost=False, findings="[]",
+)  # fmt: skip
 ARGUMENTS: dict[str, object] = {
     "events": [new_event()], "event_id": "a", "recorded_ats": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "each": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
@@ -473,7 +477,7 @@ ARGUMENTS: dict[str, object] = {
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
-    "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "sign": lambda _: b"", "chosen": [1],
+    "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "job": AUDIT_JOB, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "sign": lambda _: b"", "chosen": [1],
     "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
     "refusal": REFUSAL, "event": None, "recorded_at": NOON,
     "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",
@@ -588,6 +592,29 @@ async def test_no_default_of_the_database_changes_what_our_statements_mean(
     )
     value, statement, expected = DEFAULTS_OF_OTHERS[name]
     await sql.execute(f'ALTER DATABASE "{await sql.fetchval("SELECT current_database()")}" SET {name} = {value}')
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    async with database.connection() as connection:
+        found = str(await connection.fetchval(statement))
+    await database.close()
+    assert found.startswith(expected)
+
+
+@pytest.mark.parametrize("name", [*DEFAULTS_OF_OTHERS, "session_replication_role"])
+async def test_no_trigger_at_a_login_changes_what_our_statements_mean(
+    database_url: str, sql: asyncpg.Connection, name: str
+) -> None:
+    if sql.get_server_version().major < 17:
+        pytest.skip("this PostgreSQL has no triggers that fire at a login")
+    value, statement, expected = (
+        DEFAULTS_OF_OTHERS | {"session_replication_role": ("replica", "SHOW session_replication_role", "origin")}
+    )[name]
+    await sql.execute(
+        "CREATE SCHEMA trap; "
+        "CREATE FUNCTION trap.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT '\\x00'::bytea $$; "
+        f"CREATE FUNCTION trap.set() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN SET {name} = {value}; END $$; "
+        "CREATE EVENT TRIGGER springs ON login EXECUTE FUNCTION trap.set()"
+    )
     database = Database(database_url, pool_size=1)
     await database.open()
     async with database.connection() as connection:

@@ -82,13 +82,56 @@ CHANGES = {
     "a partition that no crash leaves": (
         "CREATE UNLOGGED TABLE attempt_20300101 PARTITION OF attempt FOR VALUES FROM ('2030-01-01 00:00:00+00') TO ('2030-01-02 00:00:00+00')",
         "child attempt.attempt_20300101", "it does not belong there"),
+    "a function in a condition": (
+        ("CREATE FUNCTION mine(text) RETURNS boolean LANGUAGE sql AS $$ SELECT true $$; ALTER TABLE attempt DROP CONSTRAINT "
+        "attempt_outcome_check, ADD CONSTRAINT attempt_outcome_check CHECK (mine(outcome))"),
+        "condition attempt.attempt_outcome_check", "it calls hookledger.mine"),
+    "a function in a condition of one day": (
+        ("CREATE FUNCTION public.mine(text) RETURNS boolean LANGUAGE sql AS $$ SELECT true $$; "
+        "DO $$ BEGIN EXECUTE (SELECT format('ALTER TABLE %s ADD CONSTRAINT x CHECK (public.mine(outcome))', "
+        "inhrelid::regclass) FROM pg_inherits WHERE inhparent = 'attempt'::regclass LIMIT 1); END $$"),
+        "condition attempt_DAY.x", "it calls public.mine|it rests on function public.mine"),
+    "a statement in a condition": (
+        ("ALTER TABLE retry ADD CONSTRAINT x CHECK (query_to_xml('SELECT 1', true, true, '') IS NOT NULL)"),
+        "condition retry.x", "it calls query_to_xml"),
+    "a function in an index": (
+        ("CREATE FUNCTION public.mine(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'x' $$; "
+        "CREATE INDEX x ON retry (public.mine(tenant))"), "expression retry.x", "it rests on function public.mine"),
+    "another order of an index": (
+        ("CREATE FUNCTION public.mine(bigint, bigint) RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SELECT 0 $$; "
+        "CREATE OPERATOR CLASS public.mine FOR TYPE bigint USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, "
+        "OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 public.mine(bigint, bigint); CREATE INDEX x ON retry (seq public.mine)"),
+        "expression retry.x", "it rests on operator class public.mine"),
+    "a cast by which a column is shown as another text": (
+        ("CREATE FUNCTION public.mine(uuid) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$; "
+        "CREATE CAST (uuid AS text) WITH FUNCTION public.mine(uuid)"), "cast uuid to text", "it stands in for that of PostgreSQL"),
+    "a function among those of PostgreSQL": (
+        "CREATE FUNCTION pg_catalog.to_char(date, text) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$",
+        "function pg_catalog.to_char(date, text)", "it is none of PostgreSQL's"),
+    "a function in the place of PostgreSQL's": (
+        ("CREATE OR REPLACE FUNCTION pg_catalog.sha224(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE "
+        "AS $$ SELECT substr(sha384($1), 1, 28) $$"), "function pg_catalog.sha224(bytea)", "it is not that of PostgreSQL any more"),
+    "an operator among those of PostgreSQL": (
+        "CREATE OPERATOR pg_catalog.= (LEFTARG = text, RIGHTARG = integer, FUNCTION = left)",
+        "operator pg_catalog.=(text,integer)", "it is none of PostgreSQL's"),
+    "what is sent of a type": (
+        ("CREATE FUNCTION public.mine(macaddr) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN RETURN macaddr_send($1); END $$; "
+        "ALTER TYPE macaddr SET (SEND = public.mine)"), "type macaddr", "it rests on function public.mine"),
+    "an aggregate in the place of PostgreSQL's": (
+        ("CREATE FUNCTION public.mine(bigint, bigint) RETURNS bigint LANGUAGE sql AS $$ SELECT 1 $$; "
+        "CREATE OR REPLACE AGGREGATE pg_catalog.max(bigint) (SFUNC = public.mine, STYPE = bigint)"),
+        "aggregate pg_catalog.max(bigint)", "it is not that of PostgreSQL any more"),
 }  # fmt: skip
 OF_AN_OPERATOR = """
 CREATE TABLE report (id integer PRIMARY KEY); CREATE VIEW failing AS SELECT * FROM route_failing;
 CREATE INDEX mine ON attempt (duration_ms); GRANT SELECT ON attempt TO hookledger_producer;
 CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS $$ SELECT 1 $$;
 CREATE TABLE attempt_20300101 PARTITION OF attempt FOR VALUES FROM ('2030-01-01 00:00:00+00') TO ('2030-01-02 00:00:00+00');
-ALTER TABLE attempt_20300101 SET (autovacuum_enabled = off); COMMENT ON TABLE report IS 'mine'
+ALTER TABLE attempt_20300101 SET (autovacuum_enabled = off); COMMENT ON TABLE report IS 'mine';
+CREATE INDEX lower ON attempt (lower(event_id) text_pattern_ops); CREATE CAST (text AS uuid) WITH INOUT;
+CREATE FUNCTION pg_catalog.provider_version() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
+CREATE TYPE public.kind AS ENUM ('a'); CREATE FUNCTION public.of(public.kind) RETURNS text LANGUAGE sql AS $$ SELECT 'a' $$;
+CREATE CAST (public.kind AS text) WITH FUNCTION public.of(public.kind)
 """
 
 

@@ -208,6 +208,7 @@ TAMPERINGS = [
     Tampering("domain_event, of a waiting delivery deleted", "DELETE FROM domain_event WHERE id = 'late-0'", "unexplained (attempt|retry) .*there is no such event"),
     Tampering("domain_event, of a parked delivery deleted", "DELETE FROM domain_event WHERE id = 'stuck-2'", "unexplained parked .*there is no such event"),
     Tampering("domain_event, added", "INSERT INTO domain_event (seq, recorded_at, txid, tenant, id, type, data) SELECT seq + 100000, recorded_at, txid, tenant, 'forged', type, data FROM domain_event WHERE id = 'first'", "missing attempt .*neither recorded nor waiting"),
+    Tampering("domain_event, added behind more numbers than anybody could walk over", "INSERT INTO domain_event (seq, recorded_at, txid, tenant, id, type, data) SELECT seq + 1000000000000000, recorded_at, txid, tenant, 'forged', type, data FROM domain_event WHERE id = 'first'", "missing attempt .*neither recorded nor waiting"),
     Tampering("domain_event, all deleted", "DELETE FROM domain_event", "there is no such event|no event of this period"),
     # ---- ticks
     _tick("at", "at = at + interval '1 hour'", "unexplained tick .*closed_upto is .*, which does not follow"),
@@ -238,6 +239,12 @@ TAMPERINGS = [
     Tampering("replay, deleted", "DELETE FROM replay", "though nobody had it sent again"),
     Tampering("replay, of another period", "UPDATE replay SET sendable_from = until", "though nobody had it sent again"),
     Tampering("replay, of another route", "UPDATE replay SET route_id = gen_random_uuid()", "though nobody had it sent again"),
+    # ---- counts
+    Tampering("route_metric, more", "UPDATE route_metric SET successful = successful + 1 WHERE successful > 0", r"unexplained route_metric .*successful is \d+, and \d+ such outcomes are recorded"),
+    Tampering("route_metric, fewer failures", "UPDATE route_metric SET failed = 0 WHERE failed > 0", r"unexplained route_metric .*failed is 0, and \d+ such outcomes"),
+    Tampering("route_metric, deleted", "DELETE FROM route_metric WHERE failed > 0", r"unexplained route_metric .* is 0, and \d+ such outcomes"),
+    Tampering("route_metric, of another route", "INSERT INTO route_metric (route_id, hour, successful, successful_retries, failed, suppressed, expired) SELECT gen_random_uuid(), max(hour), 0, 0, 7, 0, 0 FROM route_metric", "unexplained route_metric .*failed is 7, and 0 such outcomes"),
+    Tampering("route_tally, added", "INSERT INTO route_tally (hour, at, route_ids, successful, successful_retries, failed, suppressed, expired, failures, cells, requests) SELECT max(hour), max(hour), ARRAY[gen_random_uuid()], '{0}', '{0}', '{0}', '{0}', '{3}', '{0}', '{-1}', '{0}' FROM route_metric", "unexplained route_metric .*expired is 3, and 0 such outcomes"),
     # ---- secrets
     Tampering("route_key, deleted", "DELETE FROM route_key WHERE route_id = (SELECT route_id FROM attempt WHERE event_id = 'flaky' LIMIT 1)", "unexplained route_key .*the route log names it, and it is not there"),
     Tampering("route_key, of another route", "UPDATE route_key SET sealed = (SELECT max(sealed::text)::bytea FROM route_key k WHERE k.route_id <> route_key.route_id) WHERE route_id = (SELECT route_id FROM attempt WHERE event_id = 'flaky' LIMIT 1)", "unexplained route_key .*not sealed for this route"),

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -40,6 +40,8 @@ BEAT_SECONDS = 5.0
 # A page is read while another one is judged, and its payloads are loaded meanwhile.
 _CONNECTIONS = 4
 _RETRY_AFTER_SECONDS = 60
+# The clocks of the database and of this process differ by less. A result of a later day would be one in store.
+_CLOCK_STEP = timedelta(days=1)
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +99,7 @@ class AuditJobs:
         except asyncio.CancelledError:
             ended = AuditEnd(state="failed", detail="the daemon that ran it was stopped: ask for it again")
             with suppress(StoreError):
-                await audit_jobs.end(self._database, job.id, running.progress, ended, sign=self._sign)
+                await audit_jobs.end(self._database, job, running.progress, ended, sign=self._sign)
             raise
         finally:
             beating.cancel()
@@ -112,13 +114,16 @@ class AuditJobs:
         """Stores how an audit ended, as soon as the database takes it."""
         while True:
             try:
-                await audit_jobs.end(self._database, running.job.id, running.progress, ended, sign=self._sign)
+                await audit_jobs.end(self._database, running.job, running.progress, ended, sign=self._sign)
             except StoreUnavailable:
                 await asyncio.sleep(BEAT_SECONDS)
             else:
                 return
 
     def _sign(self, job: AuditJobSummary) -> bytes:
+        if job.ended_at is None or not job.created_at <= job.ended_at < datetime.now(UTC) + _CLOCK_STEP:
+            log.error("audit.not_signed", audit=str(job.id), cause="the database says that it ended at another time")
+            return b""
         return audit_signatures.signature(job, self._services.keychain.seal_keys[0])
 
 

@@ -336,6 +336,67 @@ async def test_a_result_that_somebody_has_changed_is_none(app: App) -> None:
     assert (await app.ask("GET", path)).json["state"] == "failed"
 
 
+# What a trigger makes of a result as it is stored, and what somebody makes of an audit while it runs.
+_TRIGGER = """
+CREATE FUNCTION public.clean() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF new.state <> 'running' THEN new.findings := '[]'; new.found := 0; new.gaps := '[]'; END IF; RETURN new; END $$
+"""
+
+
+_LATER = """
+CREATE FUNCTION public.clean() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN new.{column} := new.{column} + interval '10 days'; RETURN new; END $$
+"""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_TRIGGER, _LATER.format(column="ended_at"), _LATER.format(column="created_at")],
+    ids=["without findings", "ended later", "begun later"],
+)
+async def test_a_result_that_is_changed_while_it_is_stored_is_none(app: App, function: str) -> None:
+    """A daemon must not sign what the table made of its result, nor one for a day to come."""
+    await app.route()
+    await deliver(app, "e1")
+    if function == _TRIGGER:
+        await tamper(app)
+    await app.rows(function)
+    when, which = ("INSERT", "true") if "created_at" in function else ("UPDATE", "old.state <> new.state")
+    await app.rows(
+        f"CREATE TRIGGER clean BEFORE {when} ON hookledger.audit_job FOR EACH ROW WHEN ({which}) "
+        "EXECUTE FUNCTION public.clean()"
+    )
+    try:
+        found = await until(app, await begin(app), state="failed")
+    finally:  # other tests have the same database
+        await app.rows("DROP FUNCTION public.clean() CASCADE")
+    assert found["detail"].startswith("this result is not signed by a key of ours")
+
+
+ASKED = {
+    "tenant": "'globex'",
+    "since": "now() - interval '1 h'",
+    "until": "now()",
+    "actor": "'boss'",
+    "created_at": "now()",
+}
+
+
+@pytest.mark.parametrize("column", ASKED)
+async def test_an_audit_of_which_something_else_is_asked_while_it_runs_has_no_result(
+    app: App, held: Held, column: str
+) -> None:
+    await app.route()
+    for event in ("e1", "e2"):
+        await deliver(app, event)
+    path = await begin(app)
+    await held.holds.wait()
+    await app.rows(f"UPDATE hookledger.audit_job SET {column} = {ASKED[column]}")
+    held.released.set()
+    found = await until(app, path, state="failed")
+    assert found["detail"].startswith("this result is not signed by a key of ours")
+
+
 async def test_a_result_is_known_by_the_keys_of_before_an_exchange(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     await app.route()
     await deliver(app, "e1")
