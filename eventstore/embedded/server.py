@@ -20,7 +20,7 @@ from eventstore.postgres.errors import EmbeddedUnavailable
 _QUIT_LOCK_SECONDS: Final = 2.0
 
 # What a URL leaves out the driver takes from variables like PGPORT and PGSSLMODE, which are about another server.
-_WHOLE: Final = "port=5432&sslmode=disable&target_session_attrs=any"
+_WHOLE: Final = "port=5432&sslmode=disable&sslnegotiation=postgres&target_session_attrs=any&gsslib=gssapi"
 
 _LOCK_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + postmaster.QUIT_SECONDS
 

@@ -101,7 +101,8 @@ async def test_its_address_is_whole_whatever_the_environment_says(
 ) -> None:
     """The driver fills in what a URL leaves out from the variables of libpq, which are about another server."""
     for name, value in {"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGSSLMODE": "verify-full", "PGUSER": "nobody",
-                        "PGDATABASE": "other", "PGTARGETSESSIONATTRS": "read-only"}.items():  # fmt: skip
+                        "PGDATABASE": "other", "PGTARGETSESSIONATTRS": "read-only", "PGSSLNEGOTIATION": "direct",
+                        "PGGSSLIB": "other"}.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     server = embedded.start(data_dir)
     try:
