@@ -395,6 +395,13 @@ def test_a_data_dir_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert "database.data_dir" in caught.value.hint
 
 
+def test_that_too_few_files_may_be_open_is_named(tmp_path: Path) -> None:
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))"
+    start = f"{few}; from pathlib import Path; from eventstore import embedded; embedded.start(Path({str(tmp_path)!r}))"
+    ended = subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "EmbeddedUnavailable: making the embedded database failed: too few files may be open" in ended.stderr
+
+
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
