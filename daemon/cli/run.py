@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -56,10 +57,9 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     if as_worker is not None:
         return _run_worker(as_worker)
     reloads.hold_back()
-    reader = ConfigReader(
-        read=lambda: settings(config_file, dev=dev, listen=listen, for_daemon=True), describe=_sentences
-    )
-    config = reader.read()
+    read = partial(settings, config_file, dev=dev, listen=listen, for_daemon=True)
+    reader = ConfigReader(read=partial(read, is_again=True), describe=_sentences)
+    config = read()
     logs.configure_daemon(config.log.level, config.log.format)
     serving = serve(config, ready=_announce, reader=reader) if workers == 1 else _supervise(config, workers, reader)
     return _run_until_end(serving)
