@@ -196,7 +196,7 @@ class Workers:
             if worker is not None:
                 code = await self._until_exit(worker, ready)
                 metrics.remove_gauges(number, self._directory)
-                if self._is_final(number, code):
+                if self._is_final(code):
                     return
                 self._tell_death(worker, code)
             failures = 1 if time.monotonic() - started_at >= HEALTHY_SECONDS else failures + 1
@@ -245,10 +245,13 @@ class Workers:
         del self._alive[worker.number]
         return code
 
-    def _is_final(self, number: int, code: int) -> bool:
-        """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure."""
+    def _is_final(self, code: int) -> bool:
+        """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure.
+
+        What one worker finds and another did not, such as a database without a connection for it, may pass.
+        """
         is_told = code in PERMANENT_FAILURES or code == orders.NOT_LISTENING
-        is_permanent = is_told and number not in self._were_ready and not self._stopping.is_set
+        is_permanent = is_told and not self._were_ready and not self._stopping.is_set
         is_last = code == program.OTHER_VERSION and not self._alive and not self._stopping.is_set
         if is_permanent or is_last or (self._stopping.is_set and code):
             self._exit_code = code if is_permanent and code in PERMANENT_FAILURES else KILLED
