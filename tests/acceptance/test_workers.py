@@ -195,6 +195,24 @@ async def under_way(daemon: Running, there: Receiver, gate: Gate) -> AsyncIterat
         yield event_id
 
 
+async def test_a_process_that_evaluates_for_a_worker_has_no_file_of_it(hookledger: CommandLine) -> None:
+    """It reads hostile input: what a worker has of its parent, and the addresses, are none of its business."""
+    async with running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        hookledger.create_route("--filter", "length(data.object.n) > `1`")
+        event = {"tenant": "acme", "type": "order.create", "data": {"n": list(range(20_000))}}
+        async with http.post("/v1/events", json=event) as answer:
+            assert answer.status == 202
+        await until(lambda: daemon.events("evaluator.started"), seconds=SECONDS)
+        files = {each.name: each.readlink() for each in Path(f"/proc/{evaluator_pid(daemon)}/fd").iterdir()}
+        streams = {files.pop(number) for number in ("0", "1", "2")}
+        assert set(files.values()) <= streams
+
+
+def evaluator_pid(daemon: Running) -> int:
+    pid: int = daemon.events("evaluator.started")[-1]["pid"]
+    return pid
+
+
 async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
     hookledger: CommandLine, temporary: Path
 ) -> None:
