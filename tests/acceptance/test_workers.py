@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from yarl import URL
 
 from daemon import __version__
 from daemon.workers import watchdog
@@ -38,6 +39,13 @@ def is_alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def may_listen(daemon: Running) -> bool:
+    """Whether another daemon could have the address."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", URL(daemon.url).port or 0)):
+        return True
+    return False
 
 
 @asynccontextmanager
@@ -221,6 +229,7 @@ async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
         async with under_way(daemon, there, gate) as event_id:
             daemon.kill()
             await until(lambda: len(daemon.events("worker.orphaned")) == 2, seconds=SECONDS)
+            await until(lambda: may_listen(daemon), seconds=5.0)  # who takes their place need not wait for them
             gate.opened.set()
             await until(lambda: not any(is_alive(pid) for pid in pids(daemon).values()), seconds=SECONDS)
         assert len(daemon.events("daemon.stopped")) == 2
