@@ -75,6 +75,7 @@ async def run(config: Config, count: int, reader: ConfigReader, *, ready: Callab
     Raises what `daemon.app.run` raises before it is ready.
     """
     directory = Path(tempfile.mkdtemp(prefix="hookledger-"))
+    kept = metrics.keep_directory(directory)
     workers: Workers | None = None
 
     def at_once() -> None:
@@ -93,6 +94,7 @@ async def run(config: Config, count: int, reader: ConfigReader, *, ready: Callab
                     with reloads.at_hangup(config, reader, workers, received):
                         return await workers.run(lambda: ready(running))
     finally:
+        os.close(kept)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -204,6 +206,7 @@ class Workers:
 
     async def _start(self, number: int) -> WorkerProcess | None:
         try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)  # somebody may have cleaned up there
             watchdog = Watchdog()
         except OSError as error:
             self._tell_unstartable(number, error)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 from collections import Counter
@@ -150,6 +152,24 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         await until_metric(http, "hookledger_shards_owned", 16)
         assert await metric(http, "hookledger_events_published_total") == len(published)
         assert await daemon.stop() == 0
+
+
+async def test_the_files_of_metrics_are_kept_from_who_cleans_up_and_workers_start_without_them_too(
+    hookledger: CommandLine, temporary: Path
+) -> None:
+    async with running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        (directory,) = temporary.iterdir()
+        descriptor = os.open(directory, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles looks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        shutil.rmtree(directory)
+        for pid in pids(daemon).values():
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: len(daemon.events("daemon.started")) == 4, seconds=SECONDS)
+        await until_metric(http, "hookledger_shards_owned", 16)
+        assert await daemon.stop() == 0
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.long  # as long as the watchdog waits
