@@ -20,6 +20,9 @@ OTHER_FILES = 64
 
 _LAST_STREAM = 2
 
+# What the start of a process takes for a moment, and two more.
+_FILES_OF_START = 12
+
 # Where files are so few that sending would take them all, clients get this part of them anyway.
 LEAST_PART = 0.25
 
@@ -43,6 +46,17 @@ def for_clients(limit: int, *, sending: int, others: int, wanted: int) -> int:
     """
     left = limit - 2 * sending - others - OTHER_FILES
     return max(1, min(wanted, max(left, int(limit * LEAST_PART))))
+
+
+def require_for_start() -> None:
+    """Raises OSError if too few files are left to start a process.
+
+    uvloop does not give back what it has opened when it finds that out by itself: attempt after attempt would take the
+    last ones.
+    """
+    with contextlib.ExitStack() as opened:
+        for _ in range(_FILES_OF_START):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
 
 
 def keep_inherited() -> None:

@@ -39,7 +39,7 @@ from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
-from daemon.runtime import program, signals
+from daemon.runtime import open_files, program, signals
 from daemon.runtime.tasks import TaskGroup
 from daemon.store import embedded_server, open_vault
 from daemon.telemetry import logs, metrics
@@ -212,6 +212,7 @@ class Workers:
             self._tell_unstartable(number, error)
             return None
         try:
+            open_files.require_for_start()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker", __version__),
                 stdin=PIPE,
