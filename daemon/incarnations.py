@@ -114,6 +114,12 @@ class Incarnations:
         for each in list(self._alive):
             each.ending.stop()
 
+    def leave_addresses(self) -> None:
+        """Lets go of the addresses at once, for a daemon that is started in place of this one. `stop` comes next."""
+        self._listeners.close()
+        for each in list(self._alive):
+            each.ending.retire()
+
     async def replace(self, config: Config) -> Exception | None:
         """Runs by `config` from now on, and returns once the former incarnation has ended.
 

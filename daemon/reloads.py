@@ -30,7 +30,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigReader:
-    """`read` raises ConfigError. `describe` says in sentences what kept a configuration from being applied."""
+    """`read` reads once more what was read at the start, and raises ConfigError. `describe` says in sentences what kept
+    a configuration from being applied.
+    """
 
     read: Callable[[], Config]
     describe: Callable[[Exception], tuple[str, ...]]

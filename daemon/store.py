@@ -17,6 +17,7 @@ from daemon.config import Config
 from daemon.config.sections import DatabaseSection
 from daemon.core.sealing.head import SealKey
 from daemon.credentials.keys import Vault, WrongMasterKey, master_key_file
+from daemon.runtime.tasks import MORE_THREADS, is_lack_of_threads
 from eventstore import embedded
 from eventstore.access import adoption
 from eventstore.access.adoption import Adopter
@@ -87,23 +88,35 @@ async def embedded_server(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
 
 
 async def _keep_alive(server: EmbeddedServer) -> None:
+    """Looks again and again, whatever it finds. That this process has no file left, or no thread, passes."""
     pause = LOOK_SECONDS
     while True:
         await asyncio.sleep(pause)
-        pause = LOOK_SECONDS
-        if server.is_alive:
+        pause = RETRY_SECONDS
+        try:
+            is_alive = server.is_alive
+        except StoreError as error:
+            log.warning("embedded.unwatched", cause=str(error), hint=error.hint)
+            continue
+        if is_alive:
+            pause = LOOK_SECONDS
             continue
         log.error("embedded.ended", data_dir=str(server.data_dir))
-        failure: StoreError | None = None
+        failure: Exception | None = None
+        hint = ""
         try:
             await asyncio.to_thread(server.revive)
         except StoreError as error:
-            failure = error
+            failure, hint = error, error.hint
+        except RuntimeError as error:
+            if not is_lack_of_threads(error):
+                raise
+            failure, hint = error, MORE_THREADS
         if failure is None:
             log.warning("embedded.started_again", data_dir=str(server.data_dir))
+            pause = LOOK_SECONDS
         else:
-            log.error("embedded.not_started", cause=str(failure), hint=failure.hint)
-            pause = RETRY_SECONDS
+            log.error("embedded.not_started", cause=str(failure), hint=hint)
 
 
 async def _start(data_dir: Path) -> EmbeddedServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from daemon.cli.store import config_option, settings
 from daemon.config import Config
 from daemon.incarnations import Incarnations
 from daemon.reloads import ConfigReader
-from daemon.runtime import program, service_manager, signals
+from daemon.runtime import open_files, program, service_manager, signals
 from daemon.telemetry import logs
 from daemon.web.http.listeners import ListenFailed, open_listeners
 from eventstore import embedded
@@ -53,13 +54,13 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     applied without an interruption, or refused as a whole if it has an error or changes a key that takes a restart.
     With several workers a process that dies is started again, and all of them answer on the one address.
     """
+    open_files.keep_inherited()
     if as_worker is not None:
         return _run_worker(as_worker)
     reloads.hold_back()
-    reader = ConfigReader(
-        read=lambda: settings(config_file, dev=dev, listen=listen, for_daemon=True), describe=_sentences
-    )
-    config = reader.read()
+    read = partial(settings, config_file, dev=dev, listen=listen, for_daemon=True)
+    reader = ConfigReader(read=partial(read, is_again=True), describe=_sentences)
+    config = read()
     logs.configure_daemon(config.log.level, config.log.format)
     serving = serve(config, ready=_announce, reader=reader) if workers == 1 else _supervise(config, workers, reader)
     return _run_until_end(serving)

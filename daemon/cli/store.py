@@ -56,10 +56,15 @@ reason_option = click.option("--reason", metavar="TEXT", callback=_reason, help=
 
 
 def settings(
-    config_file: Path | None, *, dev: bool = False, listen: str | None = None, for_daemon: bool = False
+    config_file: Path | None,
+    *,
+    dev: bool = False,
+    listen: str | None = None,
+    for_daemon: bool = False,
+    is_again: bool = False,
 ) -> Config:
-    """The configuration of this process, which may be the daemon. Raises ConfigError."""
-    return load(config_file, os.environ, dev=dev, listen=listen, for_daemon=for_daemon)
+    """The configuration of this process, which may be the daemon, and may have read it before. Raises ConfigError."""
+    return load(config_file, os.environ, dev=dev, listen=listen, for_daemon=for_daemon, is_again=is_again)
 
 
 def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, check: bool = True) -> T:

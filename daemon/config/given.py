@@ -23,6 +23,7 @@ _ENCODING: Final = "utf-8-sig"
 
 _OF_EVENT_SOURCE: Final = re.compile(rf"{PREFIX}SOURCES__(?P<name>[A-Z0-9_]+?)__[A-Z]")
 
+_USED_UP: Final = "it is a pipe, which cannot be read a second time; restart the daemon"
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
 # Variables with our prefix that are no settings: those in place of an option of a command, the tests' variables, and
 # those that Kubernetes and Docker links set in every container when a service is called "hookledger".
@@ -46,7 +47,11 @@ class GivenValues(dict[tuple[str, str], GivenValue]):
         return self[section, key].where if (section, key) in self else f"{section}.{key}"
 
 
-def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
+def read_file(path: Path, given: GivenValues, problems: list[str], *, is_again: bool = False) -> None:
+    """`is_again` if this process has read it before."""
+    if is_again and _is_used_up(path):
+        problems.append(f"{path}: {_USED_UP}")
+        return
     try:
         document = tomllib.loads(path.read_text(encoding=_ENCODING))
     except OSError as error:
@@ -93,8 +98,13 @@ def _read_section(section: str, keys: dict[str, object], path: Path, given: Give
             problems.append(f"{path}: unknown key {section}.{key}{meant}")
 
 
-def read_environment(environ: Mapping[str, str], given: GivenValues, problems: list[str]) -> None:
-    """An empty variable counts as absent, because compose files and units pass unset variables as empty texts."""
+def read_environment(
+    environ: Mapping[str, str], given: GivenValues, problems: list[str], *, is_again: bool = False
+) -> None:
+    """An empty variable counts as absent, because compose files and units pass unset variables as empty texts.
+
+    `is_again` if this process has read the files that they name before.
+    """
     known = {_variable(section, key): (section, key) for section, key in (*KEYS, *_keys_of_event_sources(environ))}
     from_file = {f"{name}_FILE": key for name, key in known.items() if is_secret(*key)}
     for name, text in sorted(environ.items()):
@@ -106,6 +116,8 @@ def read_environment(environ: Mapping[str, str], given: GivenValues, problems: l
             problems.append(f"{name}: unknown variable{did_you_mean(name, [*known, *from_file])}")
         elif environ.get(name.removesuffix("_FILE")):
             problems.append(f"{name}: {name.removesuffix('_FILE')} is set too; remove one of them")
+        elif is_again and _is_used_up(Path(text)):
+            problems.append(f"{name}: {text}: {_USED_UP}")
         else:
             try:
                 secret = Path(text).read_text(encoding=_ENCODING).strip()
@@ -116,6 +128,14 @@ def read_environment(environ: Mapping[str, str], given: GivenValues, problems: l
             except (OSError, UnicodeDecodeError) as error:
                 cause = error.strerror if isinstance(error, OSError) else "not a text file"
                 problems.append(f"{name}: {text}: {cause}; name a file that this user may read")
+
+
+def _is_used_up(path: Path) -> bool:
+    """Whether this was a pipe. What is left in it is nothing, which would be a configuration, too, or never comes."""
+    try:
+        return path.is_fifo()
+    except OSError:  # reading it says so
+        return False
 
 
 def _variable(section: str, key: str) -> str:

@@ -54,17 +54,19 @@ def load(
     dev: bool = False,
     listen: str | None = None,
     for_daemon: bool = False,
+    is_again: bool = False,
 ) -> Config:
     """The configuration from file, environment and command line; each overrides the one before. `for_daemon` checks
     also whether this user may write what a daemon writes. Other commands may be run by another user than the daemon's.
+    `is_again` if this process has read it before.
 
     Raises ConfigError with every problem of all three.
     """
     problems: list[str] = []
     given = GivenValues()
     if path is not None:
-        read_file(path, given, problems)
-    read_environment(environ, given, problems)
+        read_file(path, given, problems, is_again=is_again)
+    read_environment(environ, given, problems, is_again=is_again)
     if listen is not None:
         given["server", "listen"] = GivenValue(listen, "--listen")
     default_data_dir(environ, given, problems)

@@ -44,7 +44,7 @@ from daemon.expressions.messages import (
     SearchJob,
     SearchReply,
 )
-from daemon.runtime import program
+from daemon.runtime import open_files, program
 from daemon.runtime.tasks import to_its_end
 from daemon.telemetry.metrics import Metrics
 
@@ -247,6 +247,7 @@ class Evaluator:
 
 
 async def _start() -> Process:
+    open_files.require_for_start()
     folder = str(Path(daemon.__file__).parents[1])
     python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     process = await asyncio.create_subprocess_exec(

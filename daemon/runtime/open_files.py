@@ -7,7 +7,9 @@ out of files could neither accept a connection nor make a request.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+from pathlib import Path
 
 # As much as a process of ours can use. Some systems allow a thousand million, and programs that close all inherited
 # files one by one take minutes with that.
@@ -15,6 +17,11 @@ MOST_FILES = 65_536
 
 # Listening sockets, the loop's own, name servers, the log, files that are read on occasion.
 OTHER_FILES = 64
+
+_LAST_STREAM = 2
+
+# What the start of a process takes for a moment, and two more.
+_FILES_OF_START = 12
 
 # Where files are so few that sending would take them all, clients get this part of them anyway.
 LEAST_PART = 0.25
@@ -39,3 +46,26 @@ def for_clients(limit: int, *, sending: int, others: int, wanted: int) -> int:
     """
     left = limit - 2 * sending - others - OTHER_FILES
     return max(1, min(wanted, max(left, int(limit * LEAST_PART))))
+
+
+def require_for_start() -> None:
+    """Raises OSError if too few files are left to start a process.
+
+    uvloop does not give back what it has opened when it finds that out by itself: attempt after attempt would take the
+    last ones.
+    """
+    with contextlib.ExitStack() as opened:
+        for _ in range(_FILES_OF_START):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+
+
+def keep_inherited() -> None:
+    """Keeps what this process has inherited, but for its standard streams, from the processes that it starts.
+
+    What it opens itself they do not get anyway.
+    """
+    with contextlib.suppress(OSError):  # there is no such folder where nobody has made one
+        for each in Path("/dev/fd").iterdir():
+            if (descriptor := int(each.name)) > _LAST_STREAM:
+                with contextlib.suppress(OSError):  # the listing's own, which is closed by now
+                    os.set_inheritable(descriptor, False)  # noqa: FBT003 - it has no keyword

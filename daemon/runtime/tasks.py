@@ -19,6 +19,12 @@ from typing import Self, TypeVar
 
 T = TypeVar("T")
 
+# What helps where no thread can be started. The system does not say which limit it was.
+MORE_THREADS = (
+    "allow more threads and memory: ulimit -u and -v in the shell, TasksMax in the unit of systemd, the limits of the "
+    "container"
+)
+
 _TAKES_BACK = sys.version_info >= (3, 13)
 
 
@@ -65,6 +71,11 @@ async def to_its_end(awaited: Coroutine[object, object, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return ending.result()
+
+
+def is_lack_of_threads(error: BaseException) -> bool:
+    """Whether a thread could not be started. Python has no class of its own for it."""
+    return isinstance(error, RuntimeError) and "start new thread" in str(error)
 
 
 def _requests() -> int:

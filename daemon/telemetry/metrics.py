@@ -276,6 +276,16 @@ class _Summed:
             yield metric
 
 
+def keep_directory(directory: Path) -> int:
+    """Has those who remove old files pass over the directory (systemd-tmpfiles(8)), until the descriptor is closed.
+
+    Files that are mapped into memory may look as if nobody had used them for days.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
 def remove_gauges(worker: int, directory: Path) -> None:
     """Removes the gauges of a dead worker."""
     (directory / f"gauge_{GAUGE_MODE}_{worker}.db").unlink(missing_ok=True)

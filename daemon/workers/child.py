@@ -49,7 +49,8 @@ def _obeying(
 ) -> Iterator[None]:
     """Does what is read: asks for a clean end, also when the pipe ends, or replaces the incarnation.
 
-    An orphan removes the shared metrics files.
+    An orphan lets go of the addresses at once, for the parent that is started in its place. It removes the shared
+    metrics files.
     """
     loop = asyncio.get_running_loop()
     is_orphan = False
@@ -67,6 +68,8 @@ def _obeying(
             ordered.put_nowait(config)
         else:
             loop.remove_reader(control_pipe)
+            if is_orphan:
+                incarnations.leave_addresses()
             received.request_stop()
 
     async def replace_each() -> None:

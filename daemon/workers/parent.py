@@ -39,7 +39,7 @@ from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
-from daemon.runtime import program, signals
+from daemon.runtime import open_files, program, signals
 from daemon.runtime.tasks import TaskGroup
 from daemon.store import embedded_server, open_vault
 from daemon.telemetry import logs, metrics
@@ -75,6 +75,7 @@ async def run(config: Config, count: int, reader: ConfigReader, *, ready: Callab
     Raises what `daemon.app.run` raises before it is ready.
     """
     directory = Path(tempfile.mkdtemp(prefix="hookledger-"))
+    kept = metrics.keep_directory(directory)
     workers: Workers | None = None
 
     def at_once() -> None:
@@ -93,6 +94,7 @@ async def run(config: Config, count: int, reader: ConfigReader, *, ready: Callab
                     with reloads.at_hangup(config, reader, workers, received):
                         return await workers.run(lambda: ready(running))
     finally:
+        os.close(kept)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -196,7 +198,7 @@ class Workers:
             if worker is not None:
                 code = await self._until_exit(worker, ready)
                 metrics.remove_gauges(number, self._directory)
-                if self._is_final(number, code):
+                if self._is_final(code):
                     return
                 self._tell_death(worker, code)
             failures = 1 if time.monotonic() - started_at >= HEALTHY_SECONDS else failures + 1
@@ -204,11 +206,13 @@ class Workers:
 
     async def _start(self, number: int) -> WorkerProcess | None:
         try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)  # somebody may have cleaned up there
             watchdog = Watchdog()
         except OSError as error:
             self._tell_unstartable(number, error)
             return None
         try:
+            open_files.require_for_start()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker", __version__),
                 stdin=PIPE,
@@ -245,10 +249,13 @@ class Workers:
         del self._alive[worker.number]
         return code
 
-    def _is_final(self, number: int, code: int) -> bool:
-        """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure."""
+    def _is_final(self, code: int) -> bool:
+        """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure.
+
+        What one worker finds and another did not, such as a database without a connection for it, may pass.
+        """
         is_told = code in PERMANENT_FAILURES or code == orders.NOT_LISTENING
-        is_permanent = is_told and number not in self._were_ready and not self._stopping.is_set
+        is_permanent = is_told and not self._were_ready and not self._stopping.is_set
         is_last = code == program.OTHER_VERSION and not self._alive and not self._stopping.is_set
         if is_permanent or is_last or (self._stopping.is_set and code):
             self._exit_code = code if is_permanent and code in PERMANENT_FAILURES else KILLED

@@ -19,7 +19,7 @@ from eventstore.embedded.paths import SOCKET_NAME, ClusterPaths, socket_dir
 from eventstore.embedded.refusals import from_output
 from eventstore.postgres.errors import EmbeddedUnavailable
 
-START_SECONDS: Final = 60.0  # recovery after a crash is part of a start
+START_SECONDS: Final = 60.0  # without a word: recovery after a crash may take longer, and tells of its progress
 STOP_SECONDS: Final = 30.0  # a fast shutdown writes a checkpoint
 QUIT_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 1.0  # from the creation of a lock file to the pid in it: a server does that at once
@@ -157,15 +157,36 @@ def _launch(paths: ClusterPaths, alive: int) -> None:
             **paths.account.credentials,
         )
         _started[process.pid] = process
-    if not becomes_true(lambda: _is_ready(paths) or process.poll() is not None, within_seconds=START_SECONDS):
-        process.send_signal(signal.SIGQUIT)
-        process.wait(QUIT_SECONDS)
+    if not _has_started_or_ended(paths, process):
+        _end(process)
         raise EmbeddedUnavailable(
-            f"the embedded PostgreSQL was not ready after {START_SECONDS:.0f} s", hint=f"see {paths.log}"
+            f"the embedded PostgreSQL is not ready, and has said nothing for {START_SECONDS:.0f} s",
+            hint=f"see {paths.log}",
         )
     if process.returncode is not None:
         output = paths.log.read_bytes()[log_start:].decode(errors="replace")
         raise from_output(output, "the embedded PostgreSQL did not start", cluster=paths.cluster, log=paths.log)
+
+
+def _has_started_or_ended(paths: ClusterPaths, process: subprocess.Popen[bytes]) -> bool:
+    """False if it has neither, and has said nothing of late. A recovery that is given up begins from the start the next
+    time; while it lasts, the server tells every 10 s how far it is.
+    """
+    said, before = paths.log.stat().st_size, -1
+    while said != before:
+        if becomes_true(lambda: _is_ready(paths) or process.poll() is not None, within_seconds=START_SECONDS):
+            return True
+        said, before = paths.log.stat().st_size, said
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGQUIT)
+    try:
+        process.wait(QUIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _reap() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from eventstore.postgres.errors import EmbeddedMisconfigured, EmbeddedUnavailable
 
+_MORE_FILES = "allow more: ulimit -n in the shell, LimitNOFILE in the unit of systemd"
+
 
 def wrong_owner(path: Path, user: str) -> EmbeddedUnavailable:
     """What `user`, who is to use it, may not use. They may even be its owner, without the permissions."""
@@ -27,6 +29,10 @@ def from_os_error(error: OSError, data_dir: Path) -> EmbeddedUnavailable:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return _no_space(data_dir)
+        case errno.EMFILE | errno.ENFILE:
+            return EmbeddedUnavailable(
+                f"the embedded PostgreSQL in {data_dir} cannot be reached: {error.strerror}", hint=_MORE_FILES
+            )
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return EmbeddedMisconfigured(
                 f"{error.filename or data_dir}: {error.strerror}",
@@ -45,6 +51,8 @@ def from_output(output: str, what: str, *, cluster: Path, log: Path) -> Embedded
         return _no_space(cluster.parent)
     messages = [line.strip() for line in output.splitlines() if "FATAL:" in line or "error:" in line]
     lines = messages or output.strip().splitlines() or ["it said nothing"]
+    if "insufficient file descriptors" in lines[-1]:
+        return EmbeddedUnavailable(f"{what}: too few files may be open", hint=_MORE_FILES)
     if "has invalid permissions" in lines[-1]:
         return EmbeddedMisconfigured(f"{cluster} may be read by other users", hint=f"chmod -R go= {cluster}")
     if "postmaster.pid" in lines[-1]:

@@ -20,7 +20,7 @@ from eventstore.postgres.errors import EmbeddedUnavailable
 _QUIT_LOCK_SECONDS: Final = 2.0
 
 # What a URL leaves out the driver takes from variables like PGPORT and PGSSLMODE, which are about another server.
-_WHOLE: Final = "port=5432&sslmode=disable&target_session_attrs=any"
+_WHOLE: Final = "port=5432&sslmode=disable&sslnegotiation=postgres&target_session_attrs=any&gsslib=gssapi"
 
 _LOCK_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + postmaster.QUIT_SECONDS
 
@@ -50,8 +50,14 @@ class EmbeddedServer:
 
     @property
     def is_alive(self) -> bool:
-        """False if the server, and all that it started, has ended without us. Takes microseconds."""
-        return postmaster.is_alive(self._paths)
+        """False if the server, and all that it started, has ended without us. Takes microseconds.
+
+        Raises EmbeddedUnavailable if that cannot be seen now, as when this process has no file left.
+        """
+        try:
+            return postmaster.is_alive(self._paths)
+        except OSError as error:
+            raise from_os_error(error, self.data_dir) from error
 
     def revive(self) -> None:
         """Starts the server again, unless somebody else has. Blocks as `start` does. Raises EmbeddedUnavailable."""

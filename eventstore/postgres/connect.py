@@ -361,6 +361,12 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
                 f"PostgreSQL at {where} takes no TLS, and sslmode in database.url asks for it",
                 hint="turn ssl on in the server, or leave sslmode out if the network between is your own",
             )
+        case asyncpg.TargetServerAttributeNotMatched():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} is not the one that target_session_attrs asks for",
+                hint="remove it from database.url, and PGTARGETSESSIONATTRS from the environment: the primary is found "
+                "without it",
+            )
         case socket.gaierror():
             return StoreUnavailable(
                 f"PostgreSQL at {where} is not reachable: its host has no address",

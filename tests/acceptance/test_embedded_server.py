@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from daemon import store
 from eventstore.postgres.connect import Database
 from tests.support.processes.cli import CommandLine
+from tests.support.processes.few_files import no_file_left
 from tests.support.processes.running import publish, running
 from tests.support.receivers.receiver import receiver
 from tests.support.until import until
@@ -59,3 +61,31 @@ async def test_a_server_that_cannot_be_started_is_tried_again(data_dir: Path, mo
             async with store.opened(Database(server.url, pool_size=1)) as database, database.connection() as connection:
                 assert await connection.fetchval("SELECT 1") == 1
     assert all(named("embedded.not_started"))
+
+
+async def test_a_server_is_watched_though_no_file_and_no_thread_was_left_for_a_while(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0.01)
+    threads = asyncio.to_thread
+
+    async def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with capture_logs() as logged:
+
+        def named(event: str) -> list[str]:
+            return [line.get("cause", "") for line in logged if line["event"] == event]
+
+        async with store.embedded_server(data_dir) as server:
+            with no_file_left():
+                await until(lambda: len(named("embedded.unwatched")) >= 2, seconds=SECONDS)
+            monkeypatch.setattr(asyncio, "to_thread", no_thread)
+            kill_server(data_dir)
+            await until(lambda: len(named("embedded.not_started")) >= 2, seconds=SECONDS)
+            monkeypatch.setattr(asyncio, "to_thread", threads)
+            await until(lambda: named("embedded.started_again"), seconds=SECONDS)
+            async with store.opened(Database(server.url, pool_size=1)) as database, database.connection() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+    assert "Too many open files" in named("embedded.unwatched")[0]

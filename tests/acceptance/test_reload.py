@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,30 @@ async def test_a_reload_takes_what_stands_in_the_files_now_secrets_too(
         text = daemon.log.read_text()
         assert "a" * 40 not in text
         assert "b" * 40 not in text
+
+
+async def test_what_was_read_from_a_pipe_cannot_be_read_anew_and_so_a_reload_is_refused(
+    hookledger: CommandLine, file: Path
+) -> None:
+    """As with `--config <(…)`: there is nothing left in it, and no key at all would be the new configuration."""
+    secret = hookledger.home / "admin_token"
+    hookledger.environment["HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE"] = str(secret)
+    file.unlink()
+    os.mkfifo(file)
+    os.mkfifo(secret)
+    async with AsyncExitStack() as stack:
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        group.create_task(asyncio.to_thread(file.write_text, "[limits]\nroutes_per_tenant = 7\n"))
+        group.create_task(asyncio.to_thread(secret.write_text, "a" * 40))
+        daemon = await stack.enter_async_context(running(hookledger))
+        told = await reload(daemon)
+        assert told["event"] == "config.refused"
+        reason = "it is a pipe, which cannot be read a second time; restart the daemon"
+        assert told["problems"] == [f"{file}: {reason}", f"HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE: {secret}: {reason}"]
+        answers = Answers(daemon)
+        assert await answers.statuses("/v1/status") == {401}
+        assert await answers.statuses("/v1/status", token="a" * 40) == {200}
+        assert await daemon.stop() == 0
 
 
 @IN_ONE_PROCESS_AND_IN_TWO

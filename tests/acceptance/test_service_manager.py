@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from ctypes.util import find_library
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from daemon import __version__
+from daemon.core.webhook.payload import FilterResult, PayloadEvent
+from daemon.expressions import messages
+from daemon.expressions.messages import FilterJob, FilterReply
 from daemon.runtime import service_manager
 from tests.support.processes.cli import CommandLine
 from tests.support.processes.few_files import no_file_left
@@ -153,3 +161,36 @@ def test_the_unit_is_sandboxed() -> None:
     exposure = re.search(r"exposure level for hookledger.service: (\d+\.\d)", rated)
     assert exposure is not None, rated
     assert float(exposure[1]) <= MOST_EXPOSURE
+
+
+@pytest.mark.parametrize("forbidden", ["", "SystemCallFilter=~@resources"])
+def test_the_unit_leaves_the_evaluation_process_what_it_calls(tmp_path: Path, forbidden: str) -> None:
+    """It is started for the first heavy filter: nobody would see at the start of the daemon that it cannot be. It goes
+    without a lower priority where that is forbidden, as by the unit of earlier versions.
+    """
+    if shutil.which("systemd-analyze") is None or find_library("seccomp") is None:
+        pytest.skip("systemd-analyze or libseccomp is not installed: the unit's system calls were not tried")
+    event = PayloadEvent(
+        event_id="evt_1", event_type="a.b", created=datetime.now(UTC), data=b"{}", context=None, snapshot=None
+    )
+    job = FilterJob(event=event, filters=("id == 'evt_1'",))
+    unit = tmp_path / UNIT.name
+    unit.write_text(f"{UNIT.read_text()}\n{forbidden}\n")
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.support.processes.system_calls", str(unit)),
+            *(sys.executable, "-P", "-m", "daemon.expressions.process", __version__),
+        ],
+        cwd=UNIT.parents[1],
+        env={**os.environ, "PYTHONPATH": str(UNIT.parents[1])},
+        input=messages.encode_job(job),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.stderr == b""
+    head, _ = messages.LENGTHS.unpack_from(ended.stdout)
+    start = messages.LENGTHS.size
+    reply = messages.read_reply(job, ended.stdout[start : start + head], ended.stdout[start + head :])
+    assert isinstance(reply, FilterReply)
+    assert reply.results == (FilterResult.PASSES,)

@@ -67,6 +67,24 @@ async def test_a_worker_that_refuses_to_start_ends_the_whole_with_its_code(
     assert (tmp_path / "starts").read_text() == "\n"
 
 
+async def test_a_worker_that_the_database_refuses_at_its_first_start_ends_no_other_and_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where PostgreSQL starts anew, or has connections for some of the workers only."""
+    monkeypatch.setattr("daemon.workers.parent.pause_seconds", lambda _failures: 0.01)
+    refused_twice = f"case $(wc -l < {tmp_path}/starts) in 2|3) exit 69;; esac; echo ready; exec cat > /dev/null"
+    async with workers_of(tmp_path, refused_twice, monkeypatch) as workers, asyncio.timeout(SECONDS):
+        workers._finish_seconds = 0.1
+        running = asyncio.create_task(workers.run(lambda: None))
+        await asyncio.wait(
+            [running, ready := asyncio.create_task(workers.is_ready.wait_set())], return_when="FIRST_COMPLETED"
+        )
+        assert ready.done()
+        assert len((tmp_path / "starts").read_text()) == 4
+        workers.stop()
+        await running
+
+
 async def test_a_worker_without_signs_of_life_is_killed_and_one_with_them_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

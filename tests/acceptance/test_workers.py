@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 from collections import Counter
@@ -17,6 +19,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from yarl import URL
 
 from daemon import __version__
 from daemon.workers import watchdog
@@ -38,6 +41,13 @@ def is_alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def may_listen(daemon: Running) -> bool:
+    """Whether another daemon could have the address."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", URL(daemon.url).port or 0)):
+        return True
+    return False
 
 
 @asynccontextmanager
@@ -144,6 +154,24 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         assert await daemon.stop() == 0
 
 
+async def test_the_files_of_metrics_are_kept_from_who_cleans_up_and_workers_start_without_them_too(
+    hookledger: CommandLine, temporary: Path
+) -> None:
+    async with running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        (directory,) = temporary.iterdir()
+        descriptor = os.open(directory, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles looks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        shutil.rmtree(directory)
+        for pid in pids(daemon).values():
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: len(daemon.events("daemon.started")) == 4, seconds=SECONDS)
+        await until_metric(http, "hookledger_shards_owned", 16)
+        assert await daemon.stop() == 0
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.long  # as long as the watchdog waits
 async def test_a_worker_that_hangs_is_killed_and_started_anew(hookledger: CommandLine) -> None:
     async with receiver() as there, running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
@@ -195,6 +223,24 @@ async def under_way(daemon: Running, there: Receiver, gate: Gate) -> AsyncIterat
         yield event_id
 
 
+async def test_a_process_that_evaluates_for_a_worker_has_no_file_of_it(hookledger: CommandLine) -> None:
+    """It reads hostile input: what a worker has of its parent, and the addresses, are none of its business."""
+    async with running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        hookledger.create_route("--filter", "length(data.object.n) > `1`")
+        event = {"tenant": "acme", "type": "order.create", "data": {"n": list(range(20_000))}}
+        async with http.post("/v1/events", json=event) as answer:
+            assert answer.status == 202
+        await until(lambda: daemon.events("evaluator.started"), seconds=SECONDS)
+        files = {each.name: each.readlink() for each in Path(f"/proc/{evaluator_pid(daemon)}/fd").iterdir()}
+        streams = {files.pop(number) for number in ("0", "1", "2")}
+        assert set(files.values()) <= streams
+
+
+def evaluator_pid(daemon: Running) -> int:
+    pid: int = daemon.events("evaluator.started")[-1]["pid"]
+    return pid
+
+
 async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
     hookledger: CommandLine, temporary: Path
 ) -> None:
@@ -203,6 +249,7 @@ async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
         async with under_way(daemon, there, gate) as event_id:
             daemon.kill()
             await until(lambda: len(daemon.events("worker.orphaned")) == 2, seconds=SECONDS)
+            await until(lambda: may_listen(daemon), seconds=5.0)  # who takes their place need not wait for them
             gate.opened.set()
             await until(lambda: not any(is_alive(pid) for pid in pids(daemon).values()), seconds=SECONDS)
         assert len(daemon.events("daemon.stopped")) == 2

@@ -19,7 +19,7 @@ from daemon import __version__
 from daemon.audit.pages import SeqRange
 from daemon.audit.parts import part_messages
 from daemon.audit.parts.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReport
-from daemon.runtime import program
+from daemon.runtime import open_files, program
 from daemon.runtime.tasks import TaskGroup, to_its_end
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 
@@ -74,6 +74,7 @@ async def _work(orders: PartOrders, waiting: Iterator[tuple[int, SeqRange]], fou
 
 
 async def _start() -> Process:
+    open_files.require_for_start()
     folder = str(Path(daemon.__file__).parents[1])
     python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     return await asyncio.create_subprocess_exec(

@@ -53,6 +53,8 @@ def describe(error: BaseException) -> ExitReport:
             return _of_usage(error)
         case OSError():
             return _of_system(error)
+        case RuntimeError() | MemoryError() if (lack := _of_lack(error)) is not None:
+            return lack
         case ImportError() | SyntaxError():  # a broken installation: `_of_domain` might fail to import, too
             return _of_bug(error)
         case _:
@@ -86,6 +88,14 @@ def _of_system(error: OSError) -> ExitReport:
         # asyncio words it as "error while attempting to bind on address ('127.0.0.1', 8080): address already in use".
         return of(f"another program listens there already: {cause}", "stop it, or choose another --listen address")
     return of(cause if error.filename is None else f"{error.filename}: {cause}")
+
+
+def _of_lack(error: BaseException) -> ExitReport | None:
+    from daemon.runtime.tasks import MORE_THREADS, is_lack_of_threads  # here for the same reason as below
+
+    if isinstance(error, MemoryError):
+        return of("there is no memory left", "give it more, or look at what takes it")
+    return of("no further thread can be started", MORE_THREADS) if is_lack_of_threads(error) else None
 
 
 def _of_domain(error: BaseException) -> ExitReport:

@@ -48,6 +48,11 @@ _ELSEWHERE = (
 # Classes and codes of what a server says at the door that have a translation of their own.
 _KNOWN_REFUSALS = ("08", "28", "3D", "42501", "53", "57")
 TRANSACTION_TIMEOUT_SINCE = 17
+# From which the driver takes what the URL leaves out, and may make nothing of it.
+_VARIABLES = (
+    *("PGPORT", "PGSSLMODE", "PGSSLNEGOTIATION", "PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION"),
+    *("PGTARGETSESSIONATTRS", "PGGSSLIB", "PGSERVICE", "PGSERVICEFILE"),
+)
 _POOLED = "a connection pooler stands between Hookledger and PostgreSQL"
 _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, and needs sessions of its own"
 
@@ -144,7 +149,7 @@ class Dialer:
                     "sslmode in database.url asks for a file of authorities, and there is none",
                     hint="name it: sslrootcert=/path/to/ca.pem",
                 ) from None
-            raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL) from None
+            raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL + _added()) from None
         except asyncpg.UndefinedObjectError as error:
             raise MalformedUrl(
                 f"database.url has a parameter that PostgreSQL does not know: {error.args[0]}", hint="remove it"
@@ -208,6 +213,12 @@ async def require_direct(connection: Connection) -> None:
     """
     if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
         raise UnsafeServer(_POOLED, hint=_DIRECTLY)
+
+
+def _added() -> str:
+    """The end of a hint that names the variables which say more than the URL."""
+    found = [name for name in _VARIABLES if name in os.environ]
+    return f"; look also at {', '.join(found)} in the environment" if found else ""
 
 
 def is_standby(connection: Connection) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import uvloop
+from structlog.testing import capture_logs
 
 from daemon import __version__
 from daemon.core.events import field_condition
@@ -26,6 +29,7 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.messages import EvaluationJob, EvaluationReply, FilterJob, MapJob
 from daemon.telemetry.metrics import Metrics
 from tests.support.kafka.messages import mapping_of
+from tests.support.processes.few_files import no_file_left
 from tests.support.until import until
 
 EVENT = PayloadEvent(
@@ -99,6 +103,31 @@ async def test_a_job_whose_process_is_killed_gets_its_result_from_the_next_one()
         os.kill(first, signal.SIGKILL)
         assert list(await asked) == HEAVY
         assert it.pid not in (None, first)
+
+
+@pytest.mark.parametrize("left", [2, 4, 6])
+def test_a_process_that_cannot_be_started_for_want_of_files_takes_none_for_ever(left: int) -> None:
+    """Else each of two attempts a second would make the want larger. By the event loop of the daemon: it loses some."""
+    with capture_logs() as logged, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(wanting_files(left, logged))
+
+
+async def wanting_files(left: int, logged: Sequence[Mapping[str, object]]) -> None:
+    async with evaluator() as it:
+        await it.filter_results("acme", EVENT, ["id"])
+        await it._end()
+        before = open_files()
+        with no_file_left(but=left):
+            asked = asyncio.ensure_future(it.filter_results("acme", EVENT, ["id"]))
+            await until(lambda: [line["event"] for line in logged].count("evaluator.died") == 3)
+        assert await asked == {"id": FilterResult.PASSES}
+        await it._end()
+        assert open_files() == before
+
+
+def open_files() -> int:
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_signals_for_the_daemon_do_not_end_it() -> None:

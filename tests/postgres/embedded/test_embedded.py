@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from eventstore import embedded
+from eventstore.embedded import paths as paths_module
 from eventstore.embedded import postmaster
 from eventstore.embedded import server as server_module
 from eventstore.embedded.paths import find_account
@@ -100,7 +101,8 @@ async def test_its_address_is_whole_whatever_the_environment_says(
 ) -> None:
     """The driver fills in what a URL leaves out from the variables of libpq, which are about another server."""
     for name, value in {"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGSSLMODE": "verify-full", "PGUSER": "nobody",
-                        "PGDATABASE": "other", "PGTARGETSESSIONATTRS": "read-only"}.items():  # fmt: skip
+                        "PGDATABASE": "other", "PGTARGETSESSIONATTRS": "read-only", "PGSSLNEGOTIATION": "direct",
+                        "PGGSSLIB": "other"}.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     server = embedded.start(data_dir)
     try:
@@ -253,6 +255,42 @@ def test_a_pid_file_that_names_another_process_does_not_prevent_the_start(data_d
         other.kill()
 
 
+def slowly_starting(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has servers started by this shell script, where $POSTGRES is the real one, and given up after half a second."""
+    real = paths_module._find_binaries().resolve() / "postgres"
+    program = tmp_path / "postgres"
+    program.write_text(f"#!/bin/sh\nPOSTGRES={real}\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(paths_module, "_find_binaries", lambda: tmp_path)
+    monkeypatch.setattr(postmaster, "START_SECONDS", 0.5)
+    monkeypatch.setattr(postmaster, "QUIT_SECONDS", 0.2)
+
+
+async def test_a_server_that_tells_of_its_recovery_is_waited_for(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = "for each in 1 2 3 4 5 6 7 8; do echo redo in progress; sleep 0.2; done"
+    slowly_starting(tmp_path, f'{says}\nexec $POSTGRES "$@"', monkeypatch)
+    server = embedded.start(data_dir)
+    try:
+        assert await ask(server.url, "SELECT 1") == "1"
+    finally:
+        server.stop()
+
+
+def test_a_server_that_starts_for_ever_without_a_word_is_given_up_and_not_left_behind(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowly_starting(tmp_path, f"trap '' QUIT\necho $$ > {tmp_path}/pid\nexec sleep 60", monkeypatch)
+    (tmp_path / "pid").touch()
+    (tmp_path / "pid").chmod(0o666)
+    with pytest.raises(EmbeddedUnavailable, match="said nothing for") as caught:
+        embedded.start(data_dir)
+    assert "server.log" in caught.value.hint
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 60, b"\xff\xfe 1\n", "\u0661\n".encode(), b"9" * 30, b"-1\n"])
 @pytest.mark.parametrize("name", ["postmaster.pid", ".s.PGSQL.5432.lock"])
 def test_a_lock_file_without_a_pid_does_not_prevent_the_start(
@@ -355,6 +393,13 @@ def test_a_data_dir_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedUnavailable, match="cannot be started in") as caught:
         embedded.start(tmp_path / "file" / "data")
     assert "database.data_dir" in caught.value.hint
+
+
+def test_that_too_few_files_may_be_open_is_named(tmp_path: Path) -> None:
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))"
+    start = f"{few}; from pathlib import Path; from eventstore import embedded; embedded.start(Path({str(tmp_path)!r}))"
+    ended = subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "EmbeddedUnavailable: making the embedded database failed: too few files may be open" in ended.stderr
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, signatur
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -169,6 +170,27 @@ async def test_a_server_that_cannot_do_the_tls_asked_for_is_told_from_one_that_i
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StoreUnavailable, match=r"do not agree on TLS .*PROTOCOL_VERSION"):
             await opened(f"postgresql://127.0.0.1:{port}/x?sslmode=require")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says", "hint"),
+    [
+        ("PGSSLNEGOTIATION", "direct", "is not understood", "look also at PGSSLNEGOTIATION in the"),
+        ("PGSSLMODE", "safe", "is not understood", "look also at PGSSLMODE in the"),
+        ("PGTARGETSESSIONATTRS", "read-only", "not the one that target_session_attrs asks for", "PGTARGETSESSIONATTRS"),
+    ],
+)
+async def test_a_variable_that_stands_in_the_way_is_named(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str, hint: str
+) -> None:
+    """The driver takes from variables what a URL leaves out."""
+    whole = urlsplit(database_url)
+    query = urlencode([(name, each) for name, each in parse_qsl(whole.query) if name in ("host", "port")])
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StoreError) as refused:
+        await Database(urlunsplit(whole._replace(query=query))).open()
+    assert says in str(refused.value)
+    assert hint in refused.value.hint
 
 
 async def test_a_host_without_an_address_says_so() -> None:

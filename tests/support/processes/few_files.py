@@ -9,12 +9,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def no_file_left() -> Iterator[None]:
-    """Lowers the limit of this process, so that every file it would open is one too many. Open ones stay open."""
+def no_file_left(*, but: int = 0) -> Iterator[None]:
+    """Lowers the limit of this process, so that every file it would open is one too many, `but` so many. Open ones stay
+    open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.open(os.devnull, os.O_RDONLY)  # the system gives out the lowest number that is free
     os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + but, hard))
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """What commands print: values as plain text, and errors with their exit codes."""
 
+import threading
 from datetime import UTC, datetime
 
 import click
@@ -56,6 +57,20 @@ def test_a_piped_table_cuts_nothing_off(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
     assert failures.describe(error).code == code
+
+
+def test_a_lack_of_threads_or_memory_is_no_mistake_of_ours() -> None:
+    before = threading.stack_size(1 << 47)  # more than there is
+    try:
+        with pytest.raises(RuntimeError) as lacking:
+            threading.Thread().start()
+    finally:
+        threading.stack_size(before)
+    for error, message in ((lacking.value, "no further thread can be started"), (MemoryError(), "no memory left")):
+        report = failures.describe(error)
+        assert message in report.messages[0]
+        assert report.hint
+        assert "mistake" not in report.hint
 
 
 def test_each_problem_is_a_message_of_its_own() -> None:
