@@ -14,8 +14,14 @@ def assert_memory_agrees(pipeline: Pipeline) -> None:
     lanes, ledger, recorder = pipeline._lanes, pipeline._ledger, pipeline._recorder
     in_flight = Counter(delivery.route_id for delivery in lanes.in_flight)
     assert {lane.route_id: lane.in_flight for lane in lanes if lane.in_flight} == in_flight
-    slow = sum(delivery.is_slow for delivery in lanes.in_flight)
-    assert (lanes._slow.in_flight, lanes._fast.in_flight) == (slow, len(lanes.in_flight) - slow)
+    places = Counter(delivery.is_slow for delivery in lanes.in_flight if delivery.has_place)
+    assert (lanes._slow.in_flight, lanes._fast.in_flight) == (places[True], places[False])
+    assert all(delivery.is_slow for delivery in lanes.in_flight if not delivery.has_place)
+    slow = Counter(delivery.slow_host for delivery in lanes.in_flight if delivery.slow_host)
+    assert {host: slow.count for host, slow in lanes._hosts._slow.items()} == slow
+    waiting = [lane for hanging in lanes._hosts.held.values() for lane in hanging.lanes]
+    assert all(lane.is_in_ready_queue for lane in waiting)
+    assert len(waiting) == len(set(waiting))
     shards = ledger._shards.values()
     assert ledger.pairs == len(ledger._unaccounted) == sum(sum(shard.open.values()) for shard in shards)
     assert ledger.pairs == sum(share.pairs for shard in shards for share in shard.shares())
