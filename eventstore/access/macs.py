@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, NoReturn
 
+from eventstore.postgres.canonical import EPOCH, MICROSECOND, microseconds, netstring
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 
 PAGE_ROWS = 1000
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _SECONDS = 60.0
 
 
@@ -153,8 +152,8 @@ UPDATE hookledger.{table} c SET mac = held.fresh FROM held WHERE c.{key} = held.
 
 def moment(row: Mapping[str, object], name: str) -> datetime | None:
     """A time of a row whose MAC is right, None for null."""
-    microseconds = row[f"{name}_us"]
-    return None if microseconds is None else _EPOCH + int(str(microseconds)) * _MICROSECOND
+    since = row[f"{name}_us"]
+    return None if since is None else EPOCH + int(str(since)) * MICROSECOND
 
 
 def _refuse(table: CredentialTable, row: Mapping[str, object]) -> NoReturn:
@@ -167,8 +166,8 @@ def _shown(key: str | bytes) -> str:
 
 
 def _text(table: CredentialTable, row: Mapping[str, object]) -> bytes:
-    """What is authenticated: the name of the table and each column as `<length in bytes>:<text>`, null as `~`."""
-    return b"".join(map(_netstring, (table.value, *(_value(row, name) for name in COVERED[table]))))
+    """What is authenticated: the name of the table, and each column."""
+    return b"".join(map(netstring, (table.value, *(_value(row, name) for name in COVERED[table]))))
 
 
 def _value(row: Mapping[str, object], name: str) -> str | None:
@@ -179,13 +178,6 @@ def _value(row: Mapping[str, object], name: str) -> str | None:
         case bytes():
             return value.hex()
         case datetime():
-            return str((value - _EPOCH) // _MICROSECOND)
+            return str(microseconds(value))
         case _:
             raise TypeError(f"no column of {name} is a {type(value).__name__}")
-
-
-def _netstring(field: str | None) -> bytes:
-    if field is None:
-        return b"~"
-    raw = field.encode()
-    return b"%d:%s" % (len(raw), raw)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
+from eventstore.postgres.canonical import microseconds, netstring
 from eventstore.postgres.errors import ChainBroken
 from eventstore.route_log.log import NewRouteEvent, RouteEvent
 
@@ -35,7 +36,7 @@ def canonical(event: RouteEvent) -> bytes:
     )
     # Nearly always all of it is ASCII, where characters are bytes.
     text = "".join([f"{len(field)}:{field}" if field is not None else "~" for field in fields])
-    return text.encode() if text.isascii() else b"".join(map(_netstring, fields))
+    return text.encode() if text.isascii() else b"".join(map(netstring, fields))
 
 
 def digest(event: RouteEvent) -> bytes:
@@ -83,19 +84,3 @@ class Chain:
             raise ChainBroken(f"position {event.pos} is not later than position {pos}", pos=event.pos)
         self.pos, self.hash, self._at = event.pos, event.hash, event.effective_at
         self._versions[event.route_id] = event.version
-
-
-def _netstring(field: str | None) -> bytes:
-    if field is None:
-        return b"~"
-    raw = field.encode()
-    return b"%d:%s" % (len(raw), raw)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def microseconds(at: datetime) -> int:
-    """Microseconds since 1970, exact. `datetime.timestamp` is a float and is not exact."""
-    return (at - _EPOCH) // _MICROSECOND

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eventstore import route_log
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import publish
+from eventstore.postgres import canonical
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, RequestReused, ValueRefused, VersionConflict
 from eventstore.route_log import chain
@@ -291,7 +292,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 @given(values=st.lists(st.none() | texts, min_size=1, max_size=5))
 async def test_python_and_sql_agree_on_the_canonical_bytes(sql: asyncpg.Connection, values: list[str | None]) -> None:
     there: str = await sql.fetchval("SELECT hookledger.canonical($1)", values)
-    assert there.encode() == b"".join(chain._netstring(value) for value in values)
+    assert there.encode() == b"".join(canonical.netstring(value) for value in values)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -420,7 +421,7 @@ def test_the_short_way_to_the_canonical_bytes_is_the_long_one(actor: str, reason
         1, ROUTE, "acme", 1, "created", NOON, actor, "api", reason, None, None, None, "{}", b"", b""
     )  # fmt: skip
     fields = (
-        "1", str(ROUTE), "acme", "1", "created", str(chain.microseconds(NOON)), actor, "api", reason, None, None, None,
+        "1", str(ROUTE), "acme", "1", "created", str(canonical.microseconds(NOON)), actor, "api", reason, None, None, None,
         "{}",
     )  # fmt: skip
-    assert chain.canonical(event) == b"".join(chain._netstring(field) for field in fields)
+    assert chain.canonical(event) == b"".join(canonical.netstring(field) for field in fields)
