@@ -164,7 +164,8 @@ async def test_the_files_of_metrics_are_kept_from_who_cleans_up_and_workers_star
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(descriptor)
         shutil.rmtree(directory)
-        await until(lambda: len(daemon.events("daemon.started")) == 2, seconds=SECONDS)  # what a killed one says is lost
+        # What a worker says is lost if it is killed before that is written.
+        await until(lambda: len(daemon.events("daemon.started")) == 2, seconds=SECONDS)
         for pid in pids(daemon).values():
             os.kill(pid, signal.SIGKILL)
         await until(lambda: len(daemon.events("daemon.started")) == 4, seconds=SECONDS)
