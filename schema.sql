@@ -690,10 +690,12 @@ CREATE TABLE hookledger.attempt (
     txid           bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
     seal           bigint,
     sealed_tick    bigint,
+    mac            bytea,
     CONSTRAINT attempt_outcome_check CHECK (outcome IN ('delivered', 'retrying', 'failed', 'suppressed', 'expired'))
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE hookledger.attempt IS 'append-only, a partition for each UTC day; number 0: ended without a request';
-COMMENT ON COLUMN hookledger.attempt.delivery_key IS 'the first four bytes of the delivery id; null where SQL wrote the row, which cannot compute it';
+COMMENT ON COLUMN hookledger.attempt.delivery_key IS 'the first four bytes of the delivery id; null if it ended while it waited, by a disabled route or by retention';
+COMMENT ON COLUMN hookledger.attempt.mac IS 'of what a daemon says of the outcome, by a key that the master key seals; null before version 9';
 COMMENT ON COLUMN hookledger.attempt.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells';
 COMMENT ON COLUMN hookledger.attempt.sealed_tick IS 'null, unless its event is read again after a restore: then the tick under which it was sealed';
 -- Serves a delivery's attempts: explain, the detail page, and finding what a crashed process had sent of a packed row.

@@ -56,21 +56,25 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
 async def migrate(config: Config, database: Database) -> Plan:
     """Brings the database to the schema of this version, and returns what was done.
 
-    If it has secrets and comes from before tokens had MACs, this needs the master key. Raises WrongMasterKey without
-    it, before anything is changed, and StoreError.
+    If it has secrets and comes from before tokens or outcomes had MACs, this needs the master key. Raises
+    WrongMasterKey without it, before anything is changed, and StoreError.
     """
     planned = await schema.plan(database)
     adopter = None
-    if 0 < planned.current < adoption.SINCE_VERSION and await stored_master_key_check(database) is not None:
+    if 0 < planned.current < adoption.OUTCOMES_SINCE and await stored_master_key_check(database) is not None:
         vault = await open_vault(config, database)
         await vault.require(database)
-        adopter = Adopter(macs=vault.macs, check_with_macs=vault.check_with_macs)
+        adopter = Adopter(macs=vault.macs, check_value_of=vault.check_value_of)
 
     async def adopting(connection: StepConnection) -> None:
         if left := await adoption.adopt(connection, adopter=adopter):
             log.warning("tokens.not_adopted", tokens=left, hint="no daemon has worked on this database: make them anew")
 
-    return await schema.migrate(database, within={adoption.SINCE_VERSION: adopting})
+    async def beginning(connection: StepConnection) -> None:
+        await adoption.begin_outcomes(connection, adopter=adopter)
+
+    within = {adoption.CREDENTIALS_SINCE: adopting, adoption.OUTCOMES_SINCE: beginning}
+    return await schema.migrate(database, within=within)
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ from datetime import datetime
 
 from daemon.audit.faults import (
     count_faults,
-    credential_faults,
     database_faults,
     log_faults,
+    mac_faults,
     secret_faults,
     source_faults,
     stray_faults,
@@ -77,9 +77,9 @@ async def audit(  # noqa: PLR0913 - a period, what to compare with, and how
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
     With a `schedule` it looks when retries are due, with `keep` whether more was dropped than that, with a `vault` into
-    the secrets that the route log names, and whether tokens, sessions and login links are ours. Several `processes`
-    find the same in the same order; `shared` is for one that shares its event loop. Raises ChainBroken if the route log
-    is not whole, and AuditPartFailed if one of several processes fails.
+    the secrets that the route log names, and whether tokens, sessions, login links and outcomes are ours. Several
+    `processes` find the same in the same order; `shared` is for one that shares its event loop. Raises ChainBroken if
+    the route log is not whole, and AuditPartFailed if one of several processes fails.
     """
     scope, report = AuditScope(start=start, end=end, tenant=tenant), AuditReport()
     means = _Means(schedule=schedule, keep=keep, vault=vault, processes=processes, shared=shared)
@@ -121,10 +121,13 @@ async def _compare(database: Database, scope: AuditScope, report: AuditReport, m
     if means.vault is None:
         report.unchecked.append(
             "without the master key it was not checked whether secrets are those of the route log, nor whether tokens, "
-            "sessions and login links are ours"
+            "sessions, login links and outcomes are ours"
         )
     _note(report, await secret_faults.find(database, folded, means.vault, tenant=tenant))
-    _note(report, await credential_faults.find(database, means.vault, tenant=tenant))
+    _note(report, await mac_faults.of_credentials(database, means.vault, tenant=tenant))
+    if means.vault is not None:
+        known = {(finding.table, finding.key) for finding in report.findings}
+        _note(report, await mac_faults.of_outcomes(database, means.vault, start, end, tenant=tenant, known=known))
 
 
 async def _judge(

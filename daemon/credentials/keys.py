@@ -29,22 +29,20 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 import eventstore.access.macs
 import eventstore.leases.process
-import eventstore.route_log.sealed_secrets
 from daemon.config import MASTER_KEY_BYTES
 from daemon.core.routing.route import Route
 from daemon.core.sealing.head import SEED_BYTES, SealKey, lifecycle_text
 from daemon.core.webhook.signing import SigningKey, fingerprint, format_key
+from daemon.credentials import check_value
 from eventstore.access.macs import CredentialMacs
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import SchemaMismatch
+from eventstore.progress.outcome_macs import OutcomeKey, OutcomeMacs
+from eventstore.route_log import sealed_secrets
 from eventstore.route_log.sealed_secrets import Table
 
 _NONCE_BYTES = 12
 _WRITING_SECONDS = 2.0
 _FORMAT = b"\x01"
-# What the check value says. Until version 8 of the schema it was the first text: then nothing had a MAC.
-_CHECK_TEXT_WITHOUT_MACS = b"hookledger"
-_CHECK_TEXT = b"hookledger 8"
 _CHECK_ASSOCIATED_DATA = b"master_key_check"
 _CONFIGURE_THE_KEY = "set signing.master_key to the key that sealed them last, or a list that has it"
 
@@ -83,8 +81,16 @@ class Vault:
         self.id = hashlib.sha256(b"hookledger master key id\n" + master_keys[0]).hexdigest()[:16]
         # The first signs; what an older one signed stays known for as long as it is configured.
         self.seal_keys = tuple(SealKey(_derived(key, b"hookledger seal key")) for key in master_keys)
+        self._outcome_macs: OutcomeMacs | None = None
         # For tokens, sessions and login links.
         self.macs = CredentialMacs([_derived(key, b"hookledger credential key") for key in master_keys])
+
+    @property
+    def outcome_macs(self) -> OutcomeMacs:
+        """What makes the MACs of outcomes in the database for which `check` was called last."""
+        if self._outcome_macs is None:
+            raise RuntimeError("the vault was not checked yet")
+        return self._outcome_macs
 
     def seal(self, plain: bytes, associated_data: bytes) -> bytes:
         """The ciphertext of `plain`, which opens only with the same associated data."""
@@ -110,29 +116,43 @@ class Vault:
         return self.seal(self.open(sealed, associated_data), associated_data)
 
     async def check(self, database: Database) -> str:
-        """The check value of this database, created if missing. Raises WrongMasterKey if none of our keys opens it."""
-        ours = base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_ASSOCIATED_DATA)).decode()
-        stored = await eventstore.route_log.sealed_secrets.master_key_check(database, ours)
-        self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
+        """The check value of this database, created if missing. Raises WrongMasterKey if none of our keys opens it, and
+        SchemaMismatch if it is of an older schema.
+        """
+        stored = await sealed_secrets.master_key_check(database, self._check_value(check_value.new_text()))
+        self._outcome_macs = check_value.outcome_key_in(self._opened(stored)).macs
         return stored
 
-    def check_with_macs(self, stored: str) -> str:
-        """The check value of a database in which tokens, sessions and login links have MACs, made of one in which they
-        had none yet. Raises WrongMasterKey if none of our keys opens it, and SchemaMismatch if they had.
-        """
-        text = self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
-        if text != _CHECK_TEXT_WITHOUT_MACS:
-            raise SchemaMismatch(
-                "this database had a newer schema before: somebody has taken it back, maybe to make tokens meanwhile",
-                hint="look for who has written to it, and restore a backup",
-            )
-        return base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_ASSOCIATED_DATA)).decode()
-
     async def require(self, database: Database) -> None:
-        """As `check`, and writes nothing: a database without a check value has no secrets yet."""
-        stored = await eventstore.route_log.sealed_secrets.stored_master_key_check(database)
+        """As `check`, and writes nothing: a database without a check value has no secrets yet. Nor does it look of
+        which schema that is.
+        """
+        stored = await sealed_secrets.stored_master_key_check(database)
         if stored is not None:
-            self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
+            self._opened(stored)
+
+    async def outcome_key(self, database: Database) -> OutcomeKey | None:
+        """What makes the MACs of outcomes in this database. None if it has no check value: then no daemon has worked on
+        it.
+
+        Raises WrongMasterKey and SchemaMismatch as `check` does.
+        """
+        stored = await sealed_secrets.stored_master_key_check(database)
+        return None if stored is None else check_value.outcome_key_in(self._opened(stored))
+
+    def check_value_of(self, version: int, stored: str, first_seal: int = 1) -> str:
+        """The check value of a database that comes to version 8 or 9 of the schema, from the one that it had; in
+        version 9 with the number of the first seal of which every outcome has a MAC.
+
+        Raises WrongMasterKey if none of our keys opens it, and SchemaMismatch if it is of that version already.
+        """
+        return self._check_value(check_value.text_of(version, self._opened(stored), first_seal=first_seal))
+
+    def _check_value(self, text: bytes) -> str:
+        return base64.b64encode(self.seal(text, _CHECK_ASSOCIATED_DATA)).decode()
+
+    def _opened(self, stored: str) -> bytes:
+        return self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
 
 
 async def rewrap(database: Database, vault: Vault) -> Rewrapped:
@@ -149,9 +169,7 @@ async def rewrap(database: Database, vault: Vault) -> Rewrapped:
     check = await vault.check(database)
     resealed = vault.reseal(_decoded(check), _CHECK_ASSOCIATED_DATA)
     if resealed is not None:
-        await eventstore.route_log.sealed_secrets.replace_master_key_check(
-            database, check, base64.b64encode(resealed).decode()
-        )
+        await sealed_secrets.replace_master_key_check(database, check, base64.b64encode(resealed).decode())
     counts = [await _rewrap_table(database, vault, table) for table in Table]
     await eventstore.access.macs.renew(database, vault.macs)
     await _check_running_daemons(database, vault)
@@ -160,11 +178,11 @@ async def rewrap(database: Database, vault: Vault) -> Rewrapped:
 
 async def _rewrap_table(database: Database, vault: Vault, table: Table) -> Rewrapped:
     resealed = current = 0
-    async for page in eventstore.route_log.sealed_secrets.pages(database, table):
+    async for page in sealed_secrets.pages(database, table):
         fresh = [vault.reseal(each.sealed, secret_context(each.tenant, each.route_id, each.item)) for each in page]
         stale = [(each, new) for each, new in zip(page, fresh, strict=True) if new is not None]
         if stale:
-            resealed += await eventstore.route_log.sealed_secrets.exchange(database, table, *zip(*stale, strict=True))
+            resealed += await sealed_secrets.exchange(database, table, *zip(*stale, strict=True))
         current += len(page) - len(stale)
     return Rewrapped(resealed=resealed, current=current)
 
@@ -317,6 +335,11 @@ class Keychain:
         return self._vault
 
     @property
+    def outcome_macs(self) -> OutcomeMacs:
+        """What makes the MACs of outcomes in this database. Known once the vault was checked."""
+        return self._vault.outcome_macs
+
+    @property
     def seal_keys(self) -> tuple[SealKey, ...]:
         """The keys that sign seals and lifecycle events, of which the first does."""
         return self._vault.seal_keys
@@ -376,7 +399,7 @@ class Keychain:
         return None if headers is None or len(present) < len(keys) else (present, headers)
 
     async def _opened(self, route: Route, table: Table, items: Sequence[str]) -> dict[str, bytes]:
-        sealed = await eventstore.route_log.sealed_secrets.of_route(self._database, table, route.id, items)
+        sealed = await sealed_secrets.of_route(self._database, table, route.id, items)
         return {
             item: self._vault.open(value, secret_context(route.tenant, route.id, item))
             for item, value in sealed.items()

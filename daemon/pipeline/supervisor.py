@@ -126,6 +126,7 @@ class Pipeline:
             metrics,
             owner=owner,
             known=known,
+            macs=keychain.outcome_macs,
             timeout_seconds=settings.timeout_seconds,
             clock=clock,
             outages=self._outages,
@@ -179,6 +180,7 @@ class Pipeline:
             clock,
             owner=owner,
             known=known,
+            macs=keychain.outcome_macs,
             keep=keep.events,
             tunables=tunables,
         )

@@ -22,7 +22,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable, UnsafeServer
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
-VERSION = 8
+VERSION = 9
 # The eventstore package. It contains the migrations, and in an installed wheel also schema.sql.
 _PACKAGE = Path(__file__).parents[1]
 

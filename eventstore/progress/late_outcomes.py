@@ -13,7 +13,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
-from eventstore.progress.rows import AttemptRow, Parameters
+from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.rows import RECORDED, AttemptRow, Parameters
 from eventstore.progress.steady_time import CLOCK_TIME
 
 
@@ -29,13 +30,13 @@ _ROW = f"r.holder = $1 AND r.due_at > {CLOCK_TIME} AND r.route_id = s.route_id A
 
 
 def _statement() -> str:
-    """Parameters: the holder, the steady time, the fields of `AttemptRow`, then `failures` and `after`."""
+    """Parameters: the holder, the steady time, those of `RECORDED`, then `failures` and `after`."""
     parameters = Parameters()
     parameters.one()
     now = parameters.one()
-    given = parameters.unnest((*AttemptRow._fields, "failures", "after"), "s")
-    recorded = ", ".join(AttemptRow._fields)
-    values = ", ".join(f"s.{name}" for name in AttemptRow._fields)
+    given = parameters.unnest((*RECORDED, "failures", "after"), "s")
+    recorded = ", ".join(RECORDED)
+    values = ", ".join(f"s.{name}" for name in RECORDED)
     return f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM {given}
@@ -64,6 +65,7 @@ async def write(
     holder: str,
     outcomes: Sequence[LateOutcome],
     *,
+    macs: OutcomeMacs,
     now: datetime | None = None,
     seconds: float = DEADLINE_SECONDS * 2,
 ) -> set[tuple[UUID, int]]:
@@ -76,7 +78,7 @@ async def write(
             _WRITE,
             holder,
             now,
-            *zip(*(outcome.attempt for outcome in outcomes), strict=True),
+            *zip(*((*outcome.attempt, macs.of(outcome.attempt)) for outcome in outcomes), strict=True),
             [outcome.failures for outcome in outcomes],
             [outcome.after for outcome in outcomes],
         )

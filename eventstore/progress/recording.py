@@ -20,7 +20,10 @@ from uuid import UUID
 
 from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
+from eventstore.progress.outcome_macs import OutcomeMacs
 from eventstore.progress.rows import (
+    INSERT_OUTCOMES,
+    RECORDED,
     AttemptRow,
     CheckpointRow,
     Parameters,
@@ -29,8 +32,8 @@ from eventstore.progress.rows import (
     RangeRow,
     RetryRow,
     SettledRow,
-    attempt_records,
     columns,
+    outcome_without_request,
 )
 from eventstore.progress.steady_time import CLOCK_TIME
 
@@ -78,8 +81,8 @@ def _statement() -> str:
     drained = parameters.unnest(ParkedKey._fields, "d")
     ranges = parameters.unnest(RangeRow._fields, "g")
     checkpoints = parameters.unnest(CheckpointRow._fields, "n")
-    recorded = ", ".join(AttemptRow._fields)
-    values = ", ".join(f"a.{name}" for name in AttemptRow._fields)
+    recorded = ", ".join(RECORDED)
+    values = ", ".join(f"a.{name}" for name in RECORDED)
     return f"""
 WITH held AS MATERIALIZED (
     SELECT l.shard, l.epoch, l.flush < {number} AS is_new FROM hookledger.lease l
@@ -175,11 +178,11 @@ SELECT NULL::bigint AS epoch, NULL::bigint AS flush, seq, tick, recorded_at, eve
 SELECT p.epoch, p.flush, u.* FROM packed p, unnest(p.seqs, p.ticks, p.recorded_ats, p.event_times) AS u
 """
 
-# $1 route, $2 its version, $3 to $7 what was taken: seqs, ticks, times of recording and of the events, and whether it
-# was packed.
-_NOTE_SUPPRESSED = """
+# $1 route, $2 to $6 what was taken: seqs, ticks, times of recording and of the events, and whether it was packed. What
+# of it has not ended yet, with the event.
+_NOT_ENDED = """
 WITH taken AS MATERIALIZED (
-    SELECT * FROM unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::boolean[])
+    SELECT * FROM unnest($2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::boolean[])
                   AS u (seq, tick, recorded_at, event_time, is_packed)
 ), gone AS (
     SELECT * FROM taken WHERE NOT is_packed
@@ -192,14 +195,10 @@ WITH taken AS MATERIALIZED (
      WHERE u.is_packed AND (SELECT a.seq FROM hookledger.attempt a
              WHERE a.route_id = $1 AND a.seq = u.seq AND a.at >= u.recorded_at - interval '1 day' LIMIT 1) IS NULL
        AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $1 AND r.seq = u.seq)
-), noted AS (
-    INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
-           route_version, outcome, tenant, event_id, event_type, is_test)
-    SELECT e.shard, g.seq, g.tick, $1, g.event_time, clock_timestamp(), 0, 0, $2, 'suppressed', e.tenant, e.id, e.type,
-           e.test_route IS NOT NULL
-      FROM gone g JOIN hookledger.domain_event e ON e.seq = g.seq AND e.recorded_at = g.recorded_at
-    RETURNING 1)
-SELECT count(*) FROM noted
+)
+SELECT e.shard, g.seq, g.tick, g.event_time, clock_timestamp() AS ended_at, e.tenant, e.id, e.type,
+       e.test_route IS NOT NULL AS is_test
+  FROM gone g JOIN hookledger.domain_event e ON e.seq = g.seq AND e.recorded_at = g.recorded_at
 """
 
 
@@ -210,6 +209,7 @@ async def flush(
     batch: Flush,
     *,
     number: int,
+    macs: OutcomeMacs,
     now: datetime | None = None,
     seconds: float = DEADLINE_SECONDS * 2,
 ) -> set[int]:
@@ -220,7 +220,7 @@ async def flush(
     `settled`, not in both. `now` is the steady time from which on retries wait, None for the database's.
     """
     async with database.connection(seconds=seconds) as connection:
-        rows = await connection.fetch(_FLUSH, *_arguments(batch, owner, epochs, number, now))
+        rows = await connection.fetch(_FLUSH, *_arguments(batch, owner, epochs, number, macs, now))
     return {row["shard"] for row in rows}
 
 
@@ -235,6 +235,7 @@ async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
     in_flight: Iterable[int],
     route_version: int,
     mark: LogMark,
+    macs: OutcomeMacs,
 ) -> Suppressed:
     """Ends a batch of a route's waiting deliveries whose event is from before `closed_at`, with the outcome
     `suppressed`.
@@ -253,11 +254,17 @@ async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
         gone = ({row["seq"]: row for row in packed} | retries).values()
         of_gone = [[row[name] for row in gone] for name in ("seq", "tick", "recorded_at", "event_time")]
         are_packed = [row["seq"] not in retries for row in gone]
-        noted = await connection.fetchval(_NOTE_SUPPRESSED, route_id, route_version, *of_gone, are_packed)
-    return Suppressed(noted, len(retries) + len({(row["epoch"], row["flush"]) for row in packed}))
+        ended = [
+            outcome_without_request("suppressed", route_id=route_id, route_version=route_version, **row)
+            for row in await connection.fetch(_NOT_ENDED, route_id, *of_gone, are_packed)
+        ]
+        await connection.execute(INSERT_OUTCOMES, macs.records(ended))
+    return Suppressed(len(ended), len(retries) + len({(row["epoch"], row["flush"]) for row in packed}))
 
 
-def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int, now: datetime | None) -> list[object]:
+def _arguments(
+    batch: Flush, owner: str, epochs: Mapping[int, int], number: int, macs: OutcomeMacs, now: datetime | None
+) -> list[object]:
     """The arguments of the flush, in the order of `_statement`."""
     checkpoints = [CheckpointRow(shard, tick) for shard, tick in batch.checkpoints.items()]
     return [
@@ -268,7 +275,7 @@ def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int,
         sorted(batch.shards),
         *batch.read,
         now,
-        attempt_records(batch.attempts),
+        macs.records(batch.attempts),
         *columns(batch.retries, RetryRow._fields),
         *columns(batch.settled, SettledRow._fields),
         *columns(batch.parked, ParkedRow._fields),

@@ -13,6 +13,8 @@ from datetime import datetime
 import asyncpg
 
 from eventstore.postgres.connect import UNPRUNED
+from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.rows import INSERT_OUTCOMES, outcome_without_request
 from eventstore.progress.steady_time import STATEMENT_TIME
 
 # A batch locks its rows for some milliseconds. A flush that settles one of them waits for that time.
@@ -24,12 +26,13 @@ SELECT EXISTS (SELECT FROM hookledger.retry WHERE recorded_at < $1)
     OR EXISTS (SELECT FROM hookledger.parked WHERE $1 > ANY (recorded_ats))
 """
 
-# Writes an outcome for each pair in `ended`. Tenant, id and type come from the event, or from an earlier attempt if the
-# event is gone already.
+_ENDED = (
+    "shard", "seq", "tick", "route_id", "event_time", "ended_at", "route_version", "tenant", "id", "type", "is_test",
+)  # fmt: skip
+# What an outcome needs of each pair in `ended`. Tenant, id and type come from the event, or from an earlier attempt if
+# the event is gone already.
 _NOTED = """
-    INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
-           route_version, outcome, tenant, event_id, event_type, is_test)
-    SELECT p.shard, p.seq, p.tick, p.route_id, p.event_time, clock_timestamp(), 0, 0, r.version, 'expired',
+    SELECT p.shard, p.seq, p.tick, p.route_id, p.event_time, clock_timestamp() AS ended_at, r.version AS route_version,
            e.tenant, e.id, e.type, e.is_test
       FROM ended p
      CROSS JOIN LATERAL (SELECT l.version FROM hookledger.route_event l WHERE l.route_id = p.route_id
@@ -41,7 +44,6 @@ _NOTED = """
                          SELECT a.tenant, a.event_id, a.event_type, a.is_test FROM hookledger.attempt a
                           WHERE a.route_id = p.route_id AND a.seq = p.seq
                           LIMIT 1) e
-    RETURNING 1
 """
 
 # $1 recorded before, $2 the most rows. A locked row is being settled at this moment. A row with a holder is in flight.
@@ -58,7 +60,7 @@ WITH batch AS MATERIALIZED (
      WHERE NOT EXISTS (SELECT FROM hookledger.attempt a
                         WHERE a.route_id = o.route_id AND a.seq = o.seq AND a.outcome <> 'retrying')
 ), noted AS ({_NOTED})
-SELECT (SELECT count(*) FROM old) AS rows, (SELECT count(*) FROM noted) AS expired
+SELECT taken.rows, n.* FROM (SELECT count(*) AS rows FROM old) taken LEFT JOIN noted n ON true
 """
 
 # Removes the old part of each packed row. A delivery with an attempt is done or waits in `retry`; neither that nor one
@@ -91,11 +93,11 @@ WITH old AS MATERIALIZED (
        AND NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.route_id = p.route_id AND a.seq = p.seq)
        AND NOT EXISTS (SELECT FROM hookledger.retry t WHERE t.route_id = p.route_id AND t.seq = p.seq)
 ), noted AS ({_NOTED})
-SELECT (SELECT count(*) FROM old) AS rows, (SELECT count(*) FROM noted) AS expired
+SELECT taken.rows, n.* FROM (SELECT count(*) AS rows FROM old) taken LEFT JOIN noted n ON true
 """
 
 
-async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime) -> int:
+async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime, macs: OutcomeMacs) -> int:
     """Ends the deliveries that wait for events recorded before a moment, in batches. Returns the number of outcomes."""
     expired = 0
     for statement, batch in ((_EXPIRE_PARKED, _PACKED_BATCH), (_EXPIRE_RETRIES, _RETRY_BATCH)):
@@ -103,9 +105,15 @@ async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime)
         while rows == batch:
             async with connection.transaction():
                 await connection.execute(UNPRUNED)
-                (row,) = await connection.fetch(statement, before, batch)
-            rows = row["rows"]
-            expired += row["expired"]
+                found = await connection.fetch(statement, before, batch)
+                rows = found[0]["rows"]
+                ended = [
+                    outcome_without_request("expired", **{name: row[name] for name in _ENDED})
+                    for row in found
+                    if row["seq"] is not None
+                ]
+                await connection.execute(INSERT_OUTCOMES, macs.records(ended))
+            expired += len(ended)
     return expired
 
 

@@ -39,6 +39,7 @@ from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.progress import manual_retry, replays
+from eventstore.progress.outcome_macs import OutcomeMacs
 from eventstore.retention import expiry
 from eventstore.route_log import sealed_secrets
 from eventstore.sources import refusals
@@ -203,8 +204,8 @@ def moment_of(text: str) -> datetime:
         raise ValueError(f"{text!r} is no time") from error
 
 
-async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
-    """Drops what is older than `keep`. None if another daemon is sweeping."""
+async def sweep(database: Database, keep: Keep = Keep(), *, macs: OutcomeMacs) -> Swept | None:
+    """Drops what is older than `keep`, and ends what waits for it. None if another daemon is sweeping."""
     async with _session(database) as connection:
         if connection is None:
             return None
@@ -213,7 +214,7 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         if now is None:
             swept.held.append(Held(partition="all", reason="clock"))
             return swept
-        await _sweep_events(connection, now - keep.events, swept)
+        await _sweep_events(connection, now - keep.events, swept, macs)
         await _sweep_attempts(connection, now - keep.attempts, swept)
         swept.ticks = await _sweep_ticks(connection)
         await _sweep_resends(connection)
@@ -270,12 +271,14 @@ async def _session(database: Database) -> AsyncIterator[asyncpg.pool.PoolConnect
         await own.close()
 
 
-async def _sweep_events(connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept) -> None:
+async def _sweep_events(
+    connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept, macs: OutcomeMacs
+) -> None:
     for day in await _days(connection, "domain_event", limit):
         if day.is_attached and not day.is_pending:
             reason = await _reason_to_keep_events(connection, day)
             if reason is None:
-                swept.expired += await expiry.expire(connection, day.end)
+                swept.expired += await expiry.expire(connection, day.end, macs)
                 reason = "waited_for" if await expiry.is_waiting(connection, day.end) else None
             if reason is not None:
                 swept.held.append(Held(partition=day.name, reason=reason))

@@ -19,6 +19,7 @@ from daemon.pipeline.scheduling.lanes import Scheduling
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from eventstore.postgres.connect import Database
+from eventstore.progress.outcome_macs import OutcomeMacs
 
 
 class Backlog:
@@ -36,6 +37,7 @@ class Backlog:
         *,
         owner: str,
         known: KnownLog,
+        macs: OutcomeMacs,
         keep: timedelta,
         tunables: Tunables,
     ) -> None:
@@ -46,7 +48,9 @@ class Backlog:
             database, index, ledger, recorder, evaluator, keep=keep, on_expanded=lanes.room.set, tunables=tunables
         )
         self.parking = Parking(database, ledger, lanes, recorder, self.ranges, working_set, tunables)
-        self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner, known=known)
+        self.suppressor = Suppressor(
+            database, index, recorder, working_set, shards, owner=owner, known=known, macs=macs
+        )
         shards.on_adopted += [self.replayer.adopted, self.suppressor.adopted]
         recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded, self.parking.recorded]
 

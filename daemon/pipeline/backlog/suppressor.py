@@ -22,6 +22,7 @@ from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
+from eventstore.progress.outcome_macs import OutcomeMacs
 
 
 class Suppressor:
@@ -37,6 +38,7 @@ class Suppressor:
         *,
         owner: str,
         known: KnownLog,
+        macs: OutcomeMacs,
     ) -> None:
         self._database = database
         self._index = index
@@ -45,6 +47,7 @@ class Suppressor:
         self._shards = shards
         self._owner = owner
         self._known = known
+        self._macs = macs
         self._closed: dict[UUID, None] = {}  # each route once
         self._noted = Wakeup()
 
@@ -105,5 +108,6 @@ class Suppressor:
             in_flight=self._working_set.seqs(route.id),
             route_version=route.version,
             mark=self._known.mark,
+            macs=self._macs,
         )
         return done.removed > 0

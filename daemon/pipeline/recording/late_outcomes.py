@@ -14,6 +14,7 @@ from daemon.pipeline.steady_clock import SteadyClock
 from eventstore.postgres.connect import Database
 from eventstore.progress import late_outcomes
 from eventstore.progress.late_outcomes import LateOutcome
+from eventstore.progress.outcome_macs import OutcomeMacs
 from eventstore.progress.rows import AttemptRow
 
 _BACKOFF_SECONDS = 0.25
@@ -22,9 +23,10 @@ _BACKOFF_SECONDS = 0.25
 class LateOutcomes:
     """`note` collects them, `take` returns what was noted, `write` writes it."""
 
-    def __init__(self, database: Database, owner: str, clock: SteadyClock) -> None:
+    def __init__(self, database: Database, owner: str, macs: OutcomeMacs, clock: SteadyClock) -> None:
         self._database = database
         self._owner = owner
+        self._macs = macs
         self._clock = clock
         self._patience = Patience("late outcomes", pause_seconds=_BACKOFF_SECONDS)
         self._noted: list[LateOutcome] = []
@@ -44,6 +46,6 @@ class LateOutcomes:
     async def write(self, outcomes: list[LateOutcome]) -> list[AttemptRow]:
         """Writes them, however long that takes; returns the rows that were still ours to write."""
         written = await self._patience.until_answered(
-            lambda: late_outcomes.write(self._database, self._owner, outcomes, now=self._clock.now())
+            lambda: late_outcomes.write(self._database, self._owner, outcomes, macs=self._macs, now=self._clock.now())
         )
         return [o.attempt for o in outcomes if (o.attempt.route_id, o.attempt.seq) in written]

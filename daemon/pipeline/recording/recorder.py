@@ -30,6 +30,7 @@ from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
+from eventstore.progress.outcome_macs import OutcomeMacs
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedKey, ParkedRow, RangeRow, RetryRow, SettledRow
 
@@ -89,6 +90,7 @@ class Recorder:
         *,
         owner: str,
         known: KnownLog,
+        macs: OutcomeMacs,
         timeout_seconds: float,
         clock: SteadyClock | None = None,
         outages: Outages | None = None,
@@ -102,13 +104,14 @@ class Recorder:
         self._metrics = metrics
         self._owner = owner
         self._known = known
+        self._macs = macs
         self._timeout_seconds = timeout_seconds
         self._flush_seconds = tunables.flush_seconds
         self._flush_rows = tunables.flush_rows
         self._checkpoint_seconds = tunables.checkpoint_seconds
         self._clock = clock or SteadyClock(tunables)
         self._patience = Patience("recorder", pause_seconds=_BACKOFF_SECONDS, outages=outages)
-        self._late = LateOutcomes(database, owner, self._clock)
+        self._late = LateOutcomes(database, owner, macs, self._clock)
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()
         self._writing = _Buffer()
@@ -309,7 +312,13 @@ class Recorder:
         """The lease decides how long this may go on: once it is lost the statement writes nothing."""
         return await self._patience.until_answered(
             lambda: recording.flush(
-                self._database, self._owner, epochs, batch, number=self._number, now=self._clock.now()
+                self._database,
+                self._owner,
+                epochs,
+                batch,
+                number=self._number,
+                macs=self._macs,
+                now=self._clock.now(),
             )
         )
 

@@ -24,6 +24,7 @@ from eventstore.access import sessions
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.progress import audit_jobs
+from eventstore.progress.outcome_macs import OutcomeMacs
 from eventstore.progress.rows import AttemptRow
 from eventstore.queries.metrics import tally
 from eventstore.retention import retention
@@ -38,9 +39,10 @@ IDLE_ROLLUP_SECONDS = 60.0
 class Maintenance:
     """`run_once` checks the server, makes partitions, sweeps old rows every hour, then waits."""
 
-    def __init__(self, database: Database, keep: Keep, tunables: Tunables = DEFAULTS) -> None:
+    def __init__(self, database: Database, keep: Keep, macs: OutcomeMacs, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
         self._keep = keep
+        self._macs = macs
         self._pause_seconds = tunables.partition_seconds
         self._sweep_at = time.monotonic()
         self._wakeup = Wakeup()
@@ -62,7 +64,7 @@ class Maintenance:
         await tally.forget(self._database)
         await sessions.sweep(self._database)
         await audit_jobs.sweep(self._database)
-        swept = await retention.sweep(self._database, self._keep)
+        swept = await retention.sweep(self._database, self._keep, macs=self._macs)
         if swept is None:
             return True
         for held in swept.held:

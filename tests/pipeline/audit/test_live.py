@@ -19,6 +19,7 @@ from eventstore.postgres.connect import Database
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
+from tests.support.rows.credentials import sign_outcomes
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.2), attempts=4)
 SMALL = Tunables(
@@ -173,3 +174,4 @@ async def _move_back(database: Database) -> None:
             await connection.execute(
                 "UPDATE hookledger.attempt SET delivery_key = $3 WHERE route_id = $1 AND seq = $2", route_id, seq, key
             )
+        await sign_outcomes(connection)

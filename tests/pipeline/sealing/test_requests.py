@@ -36,6 +36,7 @@ from eventstore.seals.turns import LogExtent, SealTurn
 from tests.support.audit.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
+from tests.support.rows.credentials import OUTCOME_MACS
 
 OF_FORM_2 = ("resends", "replays", "replay_ends", "losses", "tokens", "token_ends")
 LONG_AGO, NEVER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -250,7 +251,7 @@ async def test_what_retention_drops_is_no_finding_and_the_rest_is_still_compared
         await seal(it.database)
         before = await audited(it.database)
         await _drop_a_day(sql, 41)
-        await retention.sweep(it.database, Keep())
+        await retention.sweep(it.database, Keep(), macs=OUTCOME_MACS)
         left = [await sql.fetchval(f"SELECT count(*) FROM hookledger.{table}") for table in ("resend", "replay")]
         after = await audited(it.database)
         assert (before.findings, after.findings, left) == ([], [], [1, 4])

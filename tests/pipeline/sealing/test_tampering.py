@@ -259,6 +259,7 @@ NOT_SEALED = {
     ("replay", "shard"),
     ("api_token", "last_used_at"),
     ("api_token", "mac"),
+    ("attempt", "mac"),
 }
 
 

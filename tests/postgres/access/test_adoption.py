@@ -1,4 +1,6 @@
-"""A store from before tokens, sessions and login links had MACs: what was in use goes on, and is adopted only once."""
+"""A store from before tokens, sessions, login links and outcomes had MACs: what was in use goes on, and is adopted only
+once.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,10 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon import audit, config, store
+from daemon.audit.faults import mac_faults
 from daemon.config import Config
 from daemon.core.drafts.scope import Scope, ScopeKind
-from daemon.credentials.keys import Vault, WrongMasterKey
+from daemon.credentials.keys import Vault, WrongMasterKey, rewrap
 from daemon.credentials.tokens import TokenRefusal, Tokens, Verified
 from eventstore.access import adoption, sessions
 from eventstore.access.macs import CredentialTable, NotAuthentic
@@ -24,6 +27,8 @@ from eventstore.access.sessions import PendingLink
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
+from tests.support.audit.seals import seal
+from tests.support.values.builders import attempt
 
 OLDER_SCHEMAS = Path(__file__).parents[1] / "server" / "older_schemas"
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -47,6 +52,7 @@ TAKE_BACK = """
 ALTER TABLE hookledger.api_token DROP COLUMN mac;
 ALTER TABLE hookledger.login_link DROP COLUMN mac;
 ALTER TABLE hookledger.session DROP COLUMN mac;
+ALTER TABLE hookledger.attempt DROP COLUMN mac;
 UPDATE hookledger.meta SET value = '7' WHERE key = 'schema_version'
 """
 VERSION = "SELECT value FROM hookledger.meta WHERE key = 'schema_version'"
@@ -187,7 +193,7 @@ async def test_a_key_that_comes_into_use_meanwhile_stops_the_migration(
         await adoption.adopt(connection, adopter=None)
 
     with pytest.raises(SchemaMismatch, match="somebody works with the older version"):
-        await schema.migrate(database, within={adoption.SINCE_VERSION: without_key})
+        await schema.migrate(database, within={adoption.CREDENTIALS_SINCE: without_key})
     assert await older.fetchval(VERSION) == "7"
 
 
@@ -216,3 +222,94 @@ async def test_a_dump_restored_elsewhere_works_with_the_same_key_alone(
         await Vault([OTHER]).check(database)
     await Vault([KEY]).check(database)
     await assert_in_use(database, Vault([KEY]))
+
+
+# An outcome as version 8 wrote it, but for its event, of which an audit of this would find that it is not there.
+OUTCOME = """
+INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms, route_version,
+                                outcome, tenant, event_id, event_type)
+VALUES ($1, 1, gen_random_uuid(), now(), now(), 0, 1, 3, 1, 'delivered', 'acme', 'e', 'a.b')
+"""
+TAKE_OUTCOMES_BACK = """
+ALTER TABLE hookledger.attempt DROP COLUMN mac;
+UPDATE hookledger.meta SET value = '8' WHERE key = 'schema_version'
+"""
+
+
+@pytest_asyncio.fixture
+async def of_version_8(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database of version 8, with an outcome that is sealed and one that is not."""
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute((OLDER_SCHEMAS / "8.sql").read_text())
+    check = base64.b64encode(Vault([KEY]).seal(b"hookledger 8", b"master_key_check")).decode()
+    await connection.execute("INSERT INTO hookledger.meta (key, value) VALUES ('master_key_check', $1)", check)
+    await connection.execute(OUTCOME, 1)
+    yield connection
+    connection.terminate()
+
+
+async def without_mac(database: Database, vault: Vault) -> list[str]:
+    """The outcomes that an audit says nobody of ours has written, by their seq."""
+    found = await mac_faults.of_outcomes(database, vault, audit.BEGINNING, audit.END, tenant=None, known=())
+    return [finding.key.rpartition(" ")[2] for finding in found]
+
+
+async def test_outcomes_from_before_need_no_mac_and_those_after_do(
+    of_version_8: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    sql, vault = of_version_8, Vault([KEY])
+    await store.migrate(configured(tmp_path, KEY), database)
+    await sql.execute(OUTCOME, 2)
+    assert await without_mac(database, vault) == [], "nothing tells those of just before from those of just after"
+    await seal(database)
+    assert await without_mac(database, vault) == []
+    await sql.execute(OUTCOME, 3)
+    assert await without_mac(database, vault) == ["3"]
+    await seal(database)
+    assert await without_mac(database, vault) == ["3"]
+
+
+async def test_outcomes_from_before_that_were_restored_need_none_either(
+    of_version_8: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    sql, vault = of_version_8, Vault([KEY])
+    await store.migrate(configured(tmp_path, KEY), database)
+    await sql.execute("UPDATE hookledger.meta SET value = '42' WHERE key = 'system_identifier'")
+    await seal(database)  # elsewhere
+    assert await lineage.begin(database) is not None
+    assert await without_mac(database, vault) == []
+    await sql.execute(OUTCOME, 2)
+    assert await without_mac(database, vault) == ["2"]
+    await seal(database)
+    assert await without_mac(database, vault) == ["2"]
+
+
+async def test_outcomes_of_a_version_that_was_taken_back_are_not_let_pass(
+    of_version_8: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    before = await of_version_8.fetchval("SELECT value FROM hookledger.meta WHERE key = 'master_key_check'")
+    await store.migrate(configured(tmp_path, KEY), database)
+    await of_version_8.execute(TAKE_OUTCOMES_BACK)
+    with pytest.raises(SchemaMismatch, match="somebody has taken it back"):
+        await store.migrate(configured(tmp_path, KEY), database)
+    # With the value from before, and without its migration.
+    await of_version_8.execute("UPDATE hookledger.meta SET value = $1 WHERE key = 'master_key_check'", before)
+    await of_version_8.execute("UPDATE hookledger.meta SET value = '9' WHERE key = 'schema_version'")
+    with pytest.raises(SchemaMismatch, match="is from before this version"):
+        await Vault([KEY]).check(database)
+    (found,) = await mac_faults.of_outcomes(database, Vault([KEY]), audit.BEGINNING, audit.END, tenant=None, known=())
+    assert (found.table, found.key) == ("meta", "key master_key_check")
+
+
+async def test_the_key_of_outcomes_stays_when_master_keys_are_exchanged(database: Database, tmp_path: Path) -> None:
+    await store.migrate(configured(tmp_path, KEY), database)
+    await Vault([KEY]).check(database)
+    key = await Vault([KEY]).outcome_key(database)
+    await rewrap(database, Vault([OTHER, KEY]))
+    again = await Vault([OTHER]).outcome_key(database)
+    assert key is not None
+    assert again is not None
+    row = attempt()
+    assert (again.first_seal, again.macs.of(row)) == (key.first_seal, key.macs.of(row)) == (1, again.macs.of(row))
+    with pytest.raises(WrongMasterKey):
+        await Vault([KEY]).outcome_key(database)

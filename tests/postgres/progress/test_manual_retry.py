@@ -18,6 +18,7 @@ from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import SettledRow
 from tests.support.postgres.queries import Connect
+from tests.support.rows.credentials import OUTCOME_MACS
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.values.builders import ROUTE, attempt, parked, retry
 
@@ -32,7 +33,7 @@ async def again(database: Database, seq: int = 1, request: RetryRequest = ME) ->
 
 async def flushed(database: Database, batch: Flush) -> None:
     epochs = await lease.acquire(database, "owner", [SHARD])
-    assert await recording.flush(database, "owner", epochs, batch, number=1) == {SHARD}
+    assert await recording.flush(database, "owner", epochs, batch, number=1, macs=OUTCOME_MACS) == {SHARD}
 
 
 async def rows(sql: asyncpg.Connection) -> list[tuple[int, int, bool]]:

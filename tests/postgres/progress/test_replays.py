@@ -20,6 +20,7 @@ from eventstore.progress.recording import Flush
 from eventstore.progress.replays import Replay, ReplayScope
 from eventstore.progress.rows import SettledRow
 from tests.support.postgres.queries import until_waiting
+from tests.support.rows.credentials import OUTCOME_MACS
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.values.builders import ROUTE, retry
 
@@ -206,7 +207,7 @@ async def test_a_flush_takes_the_row_out_of_the_replay(database: Database, sql: 
     await replays.schedule(database, replay, limit=500)
     epochs = await lease.acquire(database, "owner", [SHARD])
     batch = Flush(retries=[retry(shard=SHARD, seq=1, after=HOUR)], settled=[SettledRow(SHARD, ROUTE, 5)])
-    await recording.flush(database, "owner", epochs, batch, number=1)
+    await recording.flush(database, "owner", epochs, batch, number=1, macs=OUTCOME_MACS)
     assert (await now(database, replay)).waiting == 1
     await replays.cancel(database, replay, detail="enough")
     assert await waiting(sql) == [1]

@@ -66,7 +66,7 @@ FLUSH_ARGUMENTS = ", ".join(
     ["'me'", SHARDS, "'{1,1,1,1}'", "1", "'{}'", "NULL", "0", "'1:1:'", "now()", *["'{}'"] * 32]
 )
 # What was taken of a route: three packed deliveries, of now.
-TAKEN = f"{ROUTES.replace('{', '').replace('}', '')}, 1, {SEQS}, '{{1,1,1}}', '{{now,now,now}}', '{{now,now,now}}', '{{t,t,t}}'"
+TAKEN = f"{ROUTES.replace('{', '').replace('}', '')}, {SEQS}, '{{1,1,1}}', '{{now,now,now}}', '{{now,now,now}}', '{{t,t,t}}'"
 COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
 COUNT_FEW = replays._COUNT.format(found=replays._FEW_FOUND)
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"], steady_time=STATEMENT_TIME)
@@ -150,9 +150,9 @@ STATEMENTS = (
     Hot("routes that fail", route_health._PAGE, f"'down', now() - interval '1 hour', '{ROUTE}', 20", {"route_health_ill_idx", "retry_pkey", "parked_route_idx", "attempt_route_id_seq_idx"}, 120),
     Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000, 1000", {"attempt_route_id_seq_idx"}, 10),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
-    Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 22]), {"retry_pkey"}, 20),
+    Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 23]), {"retry_pkey"}, 20),
     Hot("suppression", recording._TAKE_CLOSED, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', NULL, 0, ''", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
-    Hot("suppression, noted", recording._NOTE_SUPPRESSED, TAKEN, {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 20),
+    Hot("suppression, noted", recording._NOT_ENDED, TAKEN, {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 20),
     Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
     Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
     Hot("replay of what failed, counted", COUNT_FEW, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_outcome_event_time_seq_idx", "attempt_route_id_seq_idx", "retry_pkey"}, 210),
@@ -354,7 +354,7 @@ async def test_outcomes_of_parked_deliveries_are_looked_for_only_since_their_eve
     """Else each of thousands is looked for in every day that is kept: a disable of one route held up all for seconds."""
     route = ROUTES[2:-2]
     done = Hot("done of a packed row", backlog._DONE_OF, f"'{route}', {SEQS}, now()", set(), 0)
-    for hot in (done, Hot("suppression, noted", recording._NOTE_SUPPRESSED, TAKEN, set(), 0)):
+    for hot in (done, Hot("suppression, noted", recording._NOT_ENDED, TAKEN, set(), 0)):
         plan = await explained(populated, hot)
         scanned = {
             node["Relation Name"]

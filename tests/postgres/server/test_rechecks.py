@@ -20,6 +20,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.retention import expiry, retention
+from tests.support.rows.credentials import OUTCOME_MACS
 from tests.support.values.builders import ROUTE
 
 CHANGES = re.compile(r"UPDATE hookledger|DELETE FROM hookledger|FOR (NO KEY )?UPDATE")
@@ -64,12 +65,14 @@ async def test_what_expires_is_found_without_choosing(
         monkeypatch.setattr(
             expiry,
             name,
-            "SELECT 0 AS rows, (current_setting('enable_partition_pruning') = 'off')::integer AS expired"
-            " WHERE ($1::timestamptz, $2::integer) IS NOT NULL",
+            "SELECT 0 AS rows, 0::smallint AS shard, 1::bigint AS seq, 1::bigint AS tick, gen_random_uuid() AS route_id,"
+            " now() AS event_time, now() AS ended_at, 1 AS route_version, 'acme' AS tenant, 'e' AS id, 'a.b' AS type,"
+            " false AS is_test FROM (SELECT current_setting('enable_partition_pruning') = 'off' AS is_off) it"
+            " WHERE it.is_off AND ($1::timestamptz, $2::integer) IS NOT NULL",
         )
     await sql.execute(
         "SELECT hookledger.ensure_partitions((now() - interval '40 days')::date, (now() - interval '40 days')::date)"
     )
-    swept = await retention.sweep(database)
+    swept = await retention.sweep(database, macs=OUTCOME_MACS)
     assert swept is not None
     assert swept.expired == 2

@@ -28,6 +28,7 @@ LATE = _of_event("late-0")
 STUCK = "route_id = (SELECT route_id FROM parked_range)"
 HELD = "holder IS NOT NULL"
 PACKED = f"{STUCK} AND flush = (SELECT min(flush) FROM parked)"
+UNLIKE, UNSIGNED = "is not as a daemon wrote it", "has no MAC: no daemon wrote it"
 _COPY = "at, seq, tick, route_id, event_time, started_at, shard, status_code, number, duration_ms, route_version, is_test, outcome, error, tenant, event_id, event_type, key_ids, response_head, response_body, delivery_key"
 
 
@@ -144,6 +145,22 @@ TAMPERINGS = [
     Tampering("attempt, of an event after the deletion", _forged("event_id = 'bye'", "too-late"), "unexpected attempt .*after_deletion"),
     Tampering("attempt, a suppression in an open window", _copied(FIRST, number="0", outcome="'suppressed'", status_code="NULL", key_ids="NULL", duration_ms="0") + f"; DELETE FROM attempt WHERE {FIRST} AND number = 1", "unexplained attempt .*the window of its event is open still"),
     Tampering("attempt, of a parked delivery in the range", _copied(FIRST, event_id="'stuck-39'", event_type="'stuck.now'", seq="(SELECT seq FROM domain_event WHERE id = 'stuck-39')", route_id="(SELECT route_id FROM parked_range)", number="0", outcome="'suppressed'"), "unexplained attempt"),
+    # ---- outcomes that nothing contradicts but their MAC
+    _attempt("mac", "mac = substr(mac, 2) || substr(mac, 1, 1)", UNLIKE),
+    _attempt("mac of another", f"mac = (SELECT mac FROM attempt WHERE {FLAKY_2})", UNLIKE),
+    _attempt("mac gone", "mac = NULL", UNSIGNED),
+    _attempt("duration a little longer", "duration_ms = duration_ms + 1", UNLIKE),
+    _attempt("another success", "status_code = 200", UNLIKE),
+    _attempt("another failure", "status_code = 502, error = 'http_502'", UNLIKE, FLAKY_1),
+    _attempt("started a little later", "started_at = started_at + interval '1 millisecond'", UNLIKE),
+    _attempt("answer", "response_body = 'thanks'", UNLIKE),
+    _attempt("answer of a failure", "response_body = NULL", UNLIKE, FLAKY_1),
+    _attempt("headers of the answer", """response_head = '[["Server", "theirs"]]'""", UNLIKE),
+    Tampering("attempt, delivered instead of waiting", _copied("event_id = 'late-0'", number="2", outcome="'delivered'", status_code="204", error="NULL") + f"; DELETE FROM retry WHERE {LATE}", f"unexplained attempt .*outcome 2 .delivered. {UNSIGNED}"),
+    Tampering("attempt, failed for good instead of waiting", f"UPDATE attempt SET outcome = 'failed' WHERE event_id = 'late-0'; DELETE FROM retry WHERE {LATE}", f"unexplained attempt .*outcome 1 .failed. {UNLIKE}"),
+    Tampering("attempt, expired instead of waiting", _copied("event_id = 'late-0'", at="at + interval '1 day'", number="0", outcome="'expired'", status_code="NULL", error="NULL", key_ids="NULL", duration_ms="0", response_head="NULL", response_body="NULL", delivery_key="NULL") + f"; DELETE FROM retry WHERE {LATE}", f"unexplained attempt .*outcome 0 .expired. {UNSIGNED}"),
+    Tampering("attempt, delivered at once though it failed first", f"DELETE FROM attempt WHERE {FLAKY_1}; UPDATE attempt SET number = 1 WHERE {FLAKY_2}", f"unexplained attempt .*outcome 1 .delivered. {UNLIKE}"),
+    Tampering("meta, the check value gone", "DELETE FROM meta WHERE key = 'master_key_check'", "unexplained meta .*it is gone, and with it the key of the MACs of outcomes"),
     # ---- retries
     _retry("tick", "tick = tick + 1", "unexplained retry .*tick is"),
     _retry("event_time", "event_time = event_time - interval '1 second'", "unexplained retry .*event_time is"),

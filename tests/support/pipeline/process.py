@@ -18,7 +18,7 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
-from daemon.credentials.keys import Keychain, Vault
+from daemon.credentials.keys import Keychain
 from daemon.operations import NOBODY, Audience
 from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.intake.projection import Projection
@@ -32,6 +32,7 @@ from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.retention.retention import Keep
+from tests.support.rows.credentials import let_vault_in
 
 CONTEXT = Context(actor="test", origin="test")
 SIGNING_HEADER = "OrderGroove-Signature"
@@ -136,7 +137,7 @@ async def pipeline_process(
     database = Database(database_url, pool_size=4)
     await database.open()
     metrics = Metrics()
-    keychain = Keychain(database, Vault([b"k" * 32]))
+    keychain = Keychain(database, await let_vault_in(database))
     projection = Projection(database)
     await projection.catch_up()
     policy = policy or EgressPolicy.dev()

@@ -12,6 +12,7 @@ from daemon.web.service.auditing import audit_signatures
 from eventstore.domain_events import ticks
 from eventstore.progress import audit_jobs
 from tests.support.audit.seals import VAULT
+from tests.support.rows.credentials import sign_outcomes
 from tests.support.web.application import App
 
 # As the pipeline leaves a delivery: the outcome, and the checkpoints behind its tick.
@@ -39,6 +40,8 @@ async def deliver(app: App, event_id: str) -> None:
     await ticks.make(app.database)
     (route,) = await app.log()
     await app.rows(_DELIVER, delivery_key(delivery_id(route["route_id"], event_id, datetime.now(UTC))))
+    async with app.database.connection() as connection:
+        await sign_outcomes(connection)
     await app.rows(_READ)
 
 

@@ -19,7 +19,7 @@ from daemon import app as daemon_app
 from daemon import config, store
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
-from daemon.credentials.keys import Keychain, Vault
+from daemon.credentials.keys import Keychain
 from daemon.credentials.tokens import Tokens
 from daemon.expressions.judging import FilterPlaces
 from daemon.pipeline.intake.event_feed import EventFeed
@@ -34,6 +34,7 @@ from daemon.web.http.services import Services
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
+from tests.support.rows.credentials import let_vault_in
 from tests.support.web.evaluator import EvaluatorHere
 from tests.support.web.openapi_conformance import OpenApiConformance
 
@@ -178,7 +179,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     database = pools.commands
     projection = Projection(database)
     await projection.catch_up()
-    keychain = Keychain(database, Vault([b"k" * 32]))
+    keychain = Keychain(database, await let_vault_in(database))
     pipeline = SimpleNamespace(
         is_stopping=False,
         log_fault=None,

@@ -1,0 +1,50 @@
+"""What the MAC of an outcome covers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg.pgproto.pgproto
+import pytest
+
+from eventstore.progress.outcome_macs import KEY_BYTES, OutcomeMacs
+from eventstore.progress.rows import AttemptRow
+from tests.support.values.builders import attempt
+
+MACS = OutcomeMacs(b"k" * KEY_BYTES)
+ROW = attempt()._replace(response_head='[["Server", "x"]]', response_body=b"\0\xff", error="http_500", delivery_key=7)
+OTHER: dict[str, Any] = {
+    "seq": 2, "route_id": UUID(int=1), "event_time": ROW.event_time + timedelta(microseconds=1),
+    "started_at": ROW.started_at - timedelta(microseconds=1), "shard": 1, "status_code": 201, "number": 2,
+    "duration_ms": 13, "route_version": 4, "is_test": True, "outcome": "failed", "error": "timeout", "tenant": "globex",
+    "event_id": "other", "event_type": "order.update", "key_ids": "k1,k2", "response_head": "[]",
+    "response_body": b"\0\xfe", "delivery_key": -7,
+}  # fmt: skip
+MAY_BE_NONE = ("status_code", "error", "key_ids", "response_head", "response_body", "delivery_key")
+
+
+def test_it_stays_the_same() -> None:
+    """Another text, and every outcome that was ever written would count as forged."""
+    assert MACS.of(ROW).hex() == "99895435f05a36b6ab49080fcda90106"
+    assert MACS.of(attempt()).hex() == "5c9b5873c8aa739af4cd6e7a77a93b9e"
+
+
+def test_every_field_but_the_tick_is_covered() -> None:
+    changed = [ROW._replace(**{name: value}) for name, value in OTHER.items()]
+    nothing: dict[str, Any] = dict.fromkeys(MAY_BE_NONE)
+    changed += [ROW._replace(**{name: value}) for name, value in nothing.items()]
+    assert len({MACS.of(row) for row in (ROW, *changed)}) == 1 + len(OTHER) + len(MAY_BE_NONE)
+    assert {*AttemptRow._fields} - OTHER.keys() == {"tick"}
+    assert MACS.of(ROW._replace(tick=99)) == MACS.of(ROW)
+
+
+def test_what_the_driver_reads_has_the_same() -> None:
+    assert MACS.is_right(ROW._replace(route_id=asyncpg.pgproto.pgproto.UUID(ROW.route_id.bytes)), MACS.of(ROW))
+
+
+def test_another_key_makes_another() -> None:
+    assert not OutcomeMacs(b"o" * KEY_BYTES).is_right(ROW, MACS.of(ROW))
+    with pytest.raises(ValueError, match="32 bytes"):
+        OutcomeMacs(b"short")
