@@ -7,14 +7,12 @@ from datetime import datetime
 
 from daemon.audit.findings import AuditFinding, FindingKind
 from daemon.credentials.keys import Vault
+from daemon.credentials.outcome_check import OutcomeCheck
 from eventstore.access import macs
 from eventstore.access.macs import KEY_COLUMNS, CredentialTable, StoredCredential
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
-from eventstore.progress.outcome_macs import OutcomeKey
 from eventstore.queries.auditing.outcomes import SignedOutcome, outcomes
-from eventstore.seals import stored, turns
-from eventstore.seals.snapshots import SnapshotRow
 
 _UNMADE = "it has no MAC: no daemon and no command of ours made it, and none believes it"
 _CHANGED = "it is not as anybody with our master key made it, and no daemon believes it"
@@ -64,45 +62,18 @@ async def of_outcomes(
     by table and key. Raises WrongMasterKey.
     """
     try:
-        key = await vault.outcome_key(database)
+        check = await OutcomeCheck.read(database, vault)
     except SchemaMismatch as error:
         return [_of_check_value(str(error))]
-    unsigned = None if key is None else await _Unsigned.read(database, key)
     findings: list[AuditFinding] = []
     async for page in outcomes(database, start, end, tenant=tenant):
-        if key is None or unsigned is None:
+        if check is None:
             return [_of_check_value("it is gone, and with it the key of the MACs of outcomes")]
         for each in page:
-            if each.mac is None:
-                detail = None if unsigned.may_be(each) else "has no MAC: no daemon wrote it"
-            else:
-                detail = None if key.macs.is_right(each.row, each.mac) else "is not as a daemon wrote it"
+            detail = check.fault(each)
             if detail is not None and ("attempt", _key_of(each)) not in known:
                 findings.append(_of_outcome(each, detail))
     return findings
-
-
-class _Unsigned:
-    """Which outcomes may have no MAC: those from before there were any, and those that were not sealed then."""
-
-    def __init__(self, key: OutcomeKey, *, is_sealed: bool, snap: str | None) -> None:
-        self._first_seal = key.first_seal
-        self._is_sealed = is_sealed
-        self._shown = SnapshotRow([] if snap is None else [(key.first_seal - 1, snap)])
-
-    @classmethod
-    async def read(cls, database: Database, key: OutcomeKey) -> _Unsigned:
-        last = (await stored.of_numbers(database, [key.first_seal - 1])).get(key.first_seal - 1)
-        is_of_present = last is not None and last.origin == await turns.origin(database)
-        is_sealed = last is not None or key.first_seal == 1
-        return cls(key, is_sealed=is_sealed, snap=last.snap if last is not None and is_of_present else None)
-
-    def may_be(self, outcome: SignedOutcome) -> bool:
-        if not self._is_sealed:
-            return True
-        if outcome.seal is not None:
-            return outcome.seal < self._first_seal
-        return self._shown.first_to_show(outcome.txid) is not None
 
 
 def _key_of(outcome: SignedOutcome) -> str:

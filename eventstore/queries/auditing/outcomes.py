@@ -1,10 +1,11 @@
-"""Every outcome of a period with its MAC, day by day: an audit recomputes each."""
+"""Outcomes with their MACs: those of a period, day by day, and those of one delivery."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -22,9 +23,13 @@ SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = 'hookledger.attempt'::regclass AND NOT i.inhdetachpending AND c.relname ~ '_[0-9]{8}$' ORDER BY 1
 """
-_OF_DAY = f"""
-SELECT mac, txid, seal, {", ".join(AttemptRow._fields)} FROM hookledger.attempt
+_SIGNED = f"SELECT mac, txid, seal, {', '.join(AttemptRow._fields)} FROM hookledger.attempt"
+_OF_DAY = f"""{_SIGNED}
  WHERE at >= $1 AND at < $2 AND ($3::text IS NULL OR tenant = $3)
+"""
+# $1 route, $2 seq, $3 the event time; the day allows for clocks that are set back.
+_OF_DELIVERY = f"""{_SIGNED}
+ WHERE route_id = $1 AND seq = $2 AND at >= $3::timestamptz - interval '1 day' ORDER BY at, number
 """
 
 
@@ -53,9 +58,19 @@ async def outcomes(
                     yield page
 
 
+async def of_delivery(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[SignedOutcome]:
+    """Those of one delivery, in the order in which they were recorded."""
+    async with database.connection(seconds=10) as connection:
+        return [_signed(*row) for row in await connection.fetch(_OF_DELIVERY, route_id, seq, event_time)]
+
+
 async def _pages(
     connection: asyncpg.pool.PoolConnectionProxy, since: datetime, until: datetime, tenant: str | None
 ) -> AsyncIterator[list[SignedOutcome]]:
     cursor = await connection.cursor(_OF_DAY, since, until, tenant)
     while rows := await cursor.fetch(PAGE_ROWS, timeout=_PAGE_SECONDS):
-        yield [SignedOutcome(mac, txid, seal, AttemptRow(*fields)) for mac, txid, seal, *fields in rows]
+        yield [_signed(*row) for row in rows]
+
+
+def _signed(mac: bytes | None, txid: int, seal: int | None, *fields: object) -> SignedOutcome:
+    return SignedOutcome(mac, txid, seal, AttemptRow._make(fields))

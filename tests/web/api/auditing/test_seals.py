@@ -19,9 +19,11 @@ from daemon.core.sealing.head import PublicSealKey, parse_head
 from daemon.core.sealing.proof import ProofRefused
 from daemon.web.service.auditing import delivery_proofs
 from eventstore.domain_events import lost_log, ticks
+from eventstore.progress.rows import RECORDED
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
 from tests.support.audit.seals import seal
+from tests.support.rows.credentials import OUTCOME_MACS
 from tests.support.values.builders import attempt, new_event
 from tests.support.web.application import App
 from tests.support.web.tokens import bearer, token
@@ -43,9 +45,10 @@ async def record(app: App, route: dict[str, Any], *, seq: int, event_id: str, nu
         row = attempt(route_id=UUID(route["id"]), seq=seq, event_id=event_id, number=number)
         row = row._replace(tenant="acme", event_time=event_time)
         await connection.execute(
-            f"INSERT INTO hookledger.attempt ({', '.join(row._fields)}) "
-            f"VALUES ({', '.join(f'${place}' for place in range(1, len(row) + 1))})",
+            f"INSERT INTO hookledger.attempt ({', '.join(RECORDED)}) "
+            f"VALUES ({', '.join(f'${place}' for place in range(1, len(RECORDED) + 1))})",
             *row,
+            OUTCOME_MACS.of(row),
         )
 
 
@@ -228,6 +231,25 @@ async def test_a_proof_with_anything_changed_is_refused(app: App) -> None:
         with pytest.raises(ProofRefused):
             proof.verify(forged, keys)
             pytest.fail(f"{place} was changed, and nobody noticed")
+
+
+@pytest.mark.parametrize(("mac", "told"), [("NULL", "has no MAC: no daemon wrote it"), ("'x'", "is not as a daemon")])
+async def test_nothing_is_proven_of_an_outcome_that_nobody_of_ours_wrote(app: App, mac: str, told: str) -> None:
+    """It is sealed like any other, so that a proof of it would convince everybody."""
+    path = await delivered(app, "e1")
+    await app.rows(f"UPDATE hookledger.attempt SET mac = {mac}")
+    await seal(app.database)
+    answer = await app.ask("GET", path)
+    assert (answer.status, told in answer.text) == (409, True), answer.text
+    assert "run hookledger audit" in answer.text
+
+
+async def test_nothing_is_proven_without_the_key_of_outcomes(app: App) -> None:
+    path = await delivered(app, "e1")
+    await seal(app.database)
+    await app.rows("DELETE FROM hookledger.meta WHERE key = 'master_key_check'")
+    answer = await app.ask("GET", path)
+    assert (answer.status, "has no MAC that can be checked" in answer.text) == (409, True), answer.text
 
 
 async def test_a_proof_that_another_key_has_signed_is_refused(app: App) -> None:
