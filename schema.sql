@@ -820,9 +820,11 @@ CREATE TABLE hookledger.resend (
     causation_id text,
     txid         bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
     seal         bigint,
+    mac          bytea,
     CONSTRAINT resend_pkey PRIMARY KEY (id),
     CONSTRAINT resend_request_key UNIQUE (request_id)
 );
+COMMENT ON COLUMN hookledger.resend.mac IS 'of all but txid and seal, by the same key as that of an outcome; null before version 9';
 COMMENT ON COLUMN hookledger.resend.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells';
 -- Serves retention.
 CREATE INDEX resend_at_idx ON hookledger.resend (at);
@@ -875,6 +877,7 @@ CREATE TABLE hookledger.replay (
     seal          bigint,
     ended_txid    bigint,
     ended_seal    bigint,
+    mac           bytea,
     CONSTRAINT replay_pkey PRIMARY KEY (id),
     CONSTRAINT replay_request_key UNIQUE (request_id),
     CONSTRAINT replay_wanted_check CHECK (wanted IN ('failed', 'all')),
@@ -883,6 +886,7 @@ CREATE TABLE hookledger.replay (
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN hookledger.replay.since IS 'with until the period of event time, [since, until)';
 COMMENT ON COLUMN hookledger.replay.sendable_from IS 'where the part of the period begins that can be sent: not before the present window, nor before what is kept';
+COMMENT ON COLUMN hookledger.replay.mac IS 'of what was asked for, by the same key as that of an outcome; null before version 9';
 COMMENT ON COLUMN hookledger.replay.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells; ended_seal likewise';
 -- Serves the list of a route's replays.
 CREATE INDEX replay_route_idx ON hookledger.replay (route_id, created_at);

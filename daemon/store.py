@@ -61,7 +61,7 @@ async def migrate(config: Config, database: Database) -> Plan:
     """
     planned = await schema.plan(database)
     adopter = None
-    if 0 < planned.current < adoption.OUTCOMES_SINCE and await stored_master_key_check(database) is not None:
+    if 0 < planned.current < adoption.LOG_SINCE and await stored_master_key_check(database) is not None:
         vault = await open_vault(config, database)
         await vault.require(database)
         adopter = Adopter(macs=vault.macs, check_value_of=vault.check_value_of)
@@ -71,9 +71,9 @@ async def migrate(config: Config, database: Database) -> Plan:
             log.warning("tokens.not_adopted", tokens=left, hint="no daemon has worked on this database: make them anew")
 
     async def beginning(connection: StepConnection) -> None:
-        await adoption.begin_outcomes(connection, adopter=adopter)
+        await adoption.begin_log_macs(connection, adopter=adopter)
 
-    within = {adoption.CREDENTIALS_SINCE: adopting, adoption.OUTCOMES_SINCE: beginning}
+    within = {adoption.CREDENTIALS_SINCE: adopting, adoption.LOG_SINCE: beginning}
     return await schema.migrate(database, within=within)
 
 

@@ -121,13 +121,13 @@ async def _compare(database: Database, scope: AuditScope, report: AuditReport, m
     if means.vault is None:
         report.unchecked.append(
             "without the master key it was not checked whether secrets are those of the route log, nor whether tokens, "
-            "sessions, login links and outcomes are ours"
+            "sessions, login links, outcomes, manual retries and replays are ours"
         )
     _note(report, await secret_faults.find(database, folded, means.vault, tenant=tenant))
     _note(report, await mac_faults.of_credentials(database, means.vault, tenant=tenant))
     if means.vault is not None:
         known = {(finding.table, finding.key) for finding in report.findings}
-        _note(report, await mac_faults.of_outcomes(database, means.vault, start, end, tenant=tenant, known=known))
+        _note(report, await mac_faults.of_log(database, means.vault, start, end, tenant=tenant, known=known))
 
 
 async def _judge(

@@ -17,7 +17,7 @@ from daemon import route_state
 from daemon.cli import replays
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
-from daemon.cli.store import command_context, config_option, reason_option, settings, with_store
+from daemon.cli.store import checked_vault, command_context, config_option, reason_option, settings, with_store
 from daemon.core.delivery.status import ListStatus
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import RouteIndex
@@ -162,6 +162,7 @@ def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | No
 
     Refused if the route is disabled, or has been disabled when the event happened or since.
     """
+    config = settings(config_file)
 
     async def work(database: Database) -> RetryResult:
         index = await route_state.index(database, tenant=tenant)
@@ -171,9 +172,10 @@ def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | No
         timeline = None if pair is None else index.timeline(pair.route_id)
         if pair is None or timeline is None:
             raise _unknown(tenant, delivery_id)
-        return await retry_now(database, timeline, pair, command_context(reason))
+        macs = (await checked_vault(config, database)).log_macs
+        return await retry_now(database, timeline, pair, command_context(reason), macs=macs)
 
-    output.note(_SAID[with_store(settings(config_file), work)])
+    output.note(_SAID[with_store(config, work)])
 
 
 deliveries.add_command(replays.replay)

@@ -12,6 +12,7 @@ import click
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import (
+    checked_vault,
     command_context,
     config_option,
     find_route,
@@ -84,7 +85,8 @@ def replay(
 
     async def begun(database: Database) -> Replay:
         route = await find_route(database, route_id, choice["tenant"])
-        return await replays.begin(database, route, period, wanted, command_context(reason))
+        macs = (await checked_vault(config, database)).log_macs
+        return await replays.begin(database, route, period, wanted, command_context(reason), macs=macs)
 
     if dry_run or not yes:
         found = with_store(config, counted)

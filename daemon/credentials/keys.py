@@ -36,7 +36,7 @@ from daemon.core.webhook.signing import SigningKey, fingerprint, format_key
 from daemon.credentials import check_value
 from eventstore.access.macs import CredentialMacs
 from eventstore.postgres.connect import Database
-from eventstore.progress.outcome_macs import OutcomeKey, OutcomeMacs
+from eventstore.progress.log_macs import LogKey, LogMacs
 from eventstore.route_log import sealed_secrets
 from eventstore.route_log.sealed_secrets import Table
 
@@ -81,16 +81,16 @@ class Vault:
         self.id = hashlib.sha256(b"hookledger master key id\n" + master_keys[0]).hexdigest()[:16]
         # The first signs; what an older one signed stays known for as long as it is configured.
         self.seal_keys = tuple(SealKey(_derived(key, b"hookledger seal key")) for key in master_keys)
-        self._outcome_macs: OutcomeMacs | None = None
+        self._log_macs: LogMacs | None = None
         # For tokens, sessions and login links.
         self.macs = CredentialMacs([_derived(key, b"hookledger credential key") for key in master_keys])
 
     @property
-    def outcome_macs(self) -> OutcomeMacs:
-        """What makes the MACs of outcomes in the database for which `check` was called last."""
-        if self._outcome_macs is None:
+    def log_macs(self) -> LogMacs:
+        """What makes the MACs of the log in the database for which `check` was called last."""
+        if self._log_macs is None:
             raise RuntimeError("the vault was not checked yet")
-        return self._outcome_macs
+        return self._log_macs
 
     def seal(self, plain: bytes, associated_data: bytes) -> bytes:
         """The ciphertext of `plain`, which opens only with the same associated data."""
@@ -120,7 +120,7 @@ class Vault:
         SchemaMismatch if it is of an older schema.
         """
         stored = await sealed_secrets.master_key_check(database, self._check_value(check_value.new_text()))
-        self._outcome_macs = check_value.outcome_key_in(self._opened(stored)).macs
+        self._log_macs = check_value.log_key_in(self._opened(stored)).macs
         return stored
 
     async def require(self, database: Database) -> None:
@@ -131,18 +131,18 @@ class Vault:
         if stored is not None:
             self._opened(stored)
 
-    async def outcome_key(self, database: Database) -> OutcomeKey | None:
-        """What makes the MACs of outcomes in this database. None if it has no check value: then no daemon has worked on
+    async def log_key(self, database: Database) -> LogKey | None:
+        """What makes the MACs of the log in this database. None if it has no check value: then no daemon has worked on
         it.
 
         Raises WrongMasterKey and SchemaMismatch as `check` does.
         """
         stored = await sealed_secrets.stored_master_key_check(database)
-        return None if stored is None else check_value.outcome_key_in(self._opened(stored))
+        return None if stored is None else check_value.log_key_in(self._opened(stored))
 
     def check_value_of(self, version: int, stored: str, first_seal: int = 1) -> str:
         """The check value of a database that comes to version 8 or 9 of the schema, from the one that it had; in
-        version 9 with the number of the first seal of which every outcome has a MAC.
+        version 9 with the number of the first seal of which every row of the log has a MAC.
 
         Raises WrongMasterKey if none of our keys opens it, and SchemaMismatch if it is of that version already.
         """
@@ -335,9 +335,9 @@ class Keychain:
         return self._vault
 
     @property
-    def outcome_macs(self) -> OutcomeMacs:
-        """What makes the MACs of outcomes in this database. Known once the vault was checked."""
-        return self._vault.outcome_macs
+    def log_macs(self) -> LogMacs:
+        """What makes the MACs of the log in this database. Known once the vault was checked."""
+        return self._vault.log_macs
 
     @property
     def seal_keys(self) -> tuple[SealKey, ...]:

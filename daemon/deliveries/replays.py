@@ -29,6 +29,7 @@ from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ReplayRunning, RequestReused
 from eventstore.progress import manual_retry, replays
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.replays import Replay, ReplayScope
 from eventstore.queries.deliveries.attempts import EventAndRoute
@@ -74,6 +75,7 @@ async def retry_now(
     pair: EventAndRoute,
     context: Context,
     *,
+    macs: LogMacs,
     places: FilterPlaces | None = None,
 ) -> RetryResult:
     """Queues one delivery to be sent at once. `places` are where a filter is evaluated, None for here.
@@ -88,7 +90,7 @@ async def retry_now(
             if await manual_retry.is_repeated(database, route_id=pair.route_id, seq=pair.seq, request=request):
                 return RetryResult.DUE  # it was not refused when it was carried out
             raise Conflict(refused.reason)
-        requeued = await manual_retry.retry(database, route_id=pair.route_id, seq=pair.seq, request=request)
+        requeued = await manual_retry.retry(database, route_id=pair.route_id, seq=pair.seq, request=request, macs=macs)
     except RequestReused as error:
         raise KeyReused from error
     if requeued is RetryResult.GONE:
@@ -134,6 +136,7 @@ async def begin(
     status: ReplayStatus,
     context: Context,
     *,
+    macs: LogMacs,
     chosen: Sequence[int] | None = None,
 ) -> Replay:
     """Begins a replay, or returns the one that the same request began before. `chosen` are the seqs of the events whose
@@ -144,7 +147,7 @@ async def begin(
         return repeated
     scope = await _scope(database, route, period, status)
     try:
-        return await replays.begin(database, uuid4(), scope, _request(context), chosen=chosen)
+        return await replays.begin(database, uuid4(), scope, _request(context), macs=macs, chosen=chosen)
     except (ReplayRunning, RequestReused) as error:  # perhaps by the same request, sent twice at the same time
         repeated = await _repeated(database, context)
         if repeated is not None:

@@ -126,7 +126,7 @@ class Pipeline:
             metrics,
             owner=owner,
             known=known,
-            macs=keychain.outcome_macs,
+            macs=keychain.log_macs,
             timeout_seconds=settings.timeout_seconds,
             clock=clock,
             outages=self._outages,
@@ -180,7 +180,7 @@ class Pipeline:
             clock,
             owner=owner,
             known=known,
-            macs=keychain.outcome_macs,
+            macs=keychain.log_macs,
             keep=keep.events,
             tunables=tunables,
         )

@@ -17,7 +17,7 @@ from eventstore.access.macs import COLUMNS, KEY_COLUMNS, CredentialMacs, Credent
 from eventstore.postgres.errors import SchemaMismatch
 
 CREDENTIALS_SINCE = 8
-OUTCOMES_SINCE = 9
+LOG_SINCE = 9
 
 _CHECK = "SELECT value FROM hookledger.meta WHERE key = 'master_key_check' FOR UPDATE"
 _LEFT = "SELECT count(*) FROM hookledger.api_token WHERE revoked_at IS NULL"
@@ -28,7 +28,7 @@ _REPLACE_CHECK = "UPDATE hookledger.meta SET value = $1 WHERE key = 'master_key_
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopter:
     """What has the master key. `check_value_of` makes the check value of a version from the one that there was, and
-    from the number of the first seal of which every outcome has a MAC; or raises.
+    from the number of the first seal of which every row of the log has a MAC; or raises.
     """
 
     macs: CredentialMacs
@@ -54,14 +54,14 @@ async def adopt(connection: asyncpg.pool.PoolConnectionProxy, *, adopter: Adopte
     return 0
 
 
-async def begin_outcomes(connection: asyncpg.pool.PoolConnectionProxy, *, adopter: Adopter | None) -> None:
-    """Makes the key for outcomes, in the transaction of the migration. What stands there and is not sealed yet has no
+async def begin_log_macs(connection: asyncpg.pool.PoolConnectionProxy, *, adopter: Adopter | None) -> None:
+    """Makes the key of the log, in the transaction of the migration. What stands there and is not sealed yet has no
     MAC, and is covered by the next seal.
     """
     stored: str | None = await connection.fetchval(_CHECK)
     if stored is not None:
         first_seal = 2 + int(await connection.fetchval(_NEWEST_SEAL))
-        check_value = _present(adopter).check_value_of(OUTCOMES_SINCE, stored, first_seal)
+        check_value = _present(adopter).check_value_of(LOG_SINCE, stored, first_seal)
         await connection.execute(_REPLACE_CHECK, check_value)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.rows import RECORDED, AttemptRow, Parameters
 from eventstore.progress.steady_time import CLOCK_TIME
 
@@ -65,7 +65,7 @@ async def write(
     holder: str,
     outcomes: Sequence[LateOutcome],
     *,
-    macs: OutcomeMacs,
+    macs: LogMacs,
     now: datetime | None = None,
     seconds: float = DEADLINE_SECONDS * 2,
 ) -> set[tuple[UUID, int]]:
@@ -78,7 +78,7 @@ async def write(
             _WRITE,
             holder,
             now,
-            *zip(*((*outcome.attempt, macs.of(outcome.attempt)) for outcome in outcomes), strict=True),
+            *zip(*((*outcome.attempt, macs.of_outcome(outcome.attempt)) for outcome in outcomes), strict=True),
             [outcome.failures for outcome in outcomes],
             [outcome.after for outcome in outcomes],
         )

@@ -30,6 +30,7 @@ import asyncpg
 from eventstore.postgres import listen
 from eventstore.postgres.connect import UNPRUNED, Database
 from eventstore.postgres.errors import RequestReused
+from eventstore.progress.log_macs import LogMacs, RequestTable
 from eventstore.progress.steady_time import STATEMENT_TIME
 
 # If a flush rewrites the row between the read and the write, the statement is repeated.
@@ -65,8 +66,9 @@ SELECT t.has_ended, w.failures IS NOT NULL AS is_waiting, coalesce(w.is_free, fa
 _NOTE = """
 INSERT INTO hookledger.resend (route_id, seq, actor, origin, reason, request_id, causation_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-    ON CONFLICT (request_id) DO NOTHING
+    ON CONFLICT (request_id) DO NOTHING RETURNING id, at
 """
+_SIGN = "UPDATE hookledger.resend SET mac = $2 WHERE id = $1"
 
 _REPEATED = """
 SELECT route_id = $2 AND seq = $3 AND causation_id IS NOT DISTINCT FROM $4 FROM hookledger.resend WHERE request_id = $1
@@ -108,8 +110,13 @@ class RetryRequest:
     request_id: str | None = None
     causation_id: str | None = None
 
+    @property
+    def values(self) -> tuple[str | None, ...]:
+        """In the order of the columns."""
+        return self.actor, self.origin, self.reason, self.request_id, self.causation_id
 
-async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryRequest) -> RetryResult:
+
+async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryRequest, macs: LogMacs) -> RetryResult:
     """Makes a delivery due that has ended or waits for its next attempt, and records who requested it.
 
     Raises RequestReused if the request id was used for something else.
@@ -121,18 +128,12 @@ async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryR
             return RetryResult.DUE
         requeued = await _requeue(connection, route_id, seq)
         if requeued is RetryResult.DUE:
-            noted = await connection.execute(
-                _NOTE,
-                route_id,
-                seq,
-                request.actor,
-                request.origin,
-                request.reason,
-                request.request_id,
-                request.causation_id,
-            )
-            if noted == "INSERT 0 0":  # the same id at the same moment, for another route
+            values = (route_id, seq, *request.values)
+            noted = await connection.fetchrow(_NOTE, *values)
+            if noted is None:  # the same id at the same moment, for another route
                 raise RequestReused(f"request {request.request_id} was carried out before")
+            mac = macs.of_request(RequestTable.RESEND, (noted["id"], noted["at"], *values))
+            await connection.execute(_SIGN, noted["id"], mac)
             await notify_owners(connection)
     return requeued
 

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.rows import (
     INSERT_OUTCOMES,
     RECORDED,
@@ -209,7 +209,7 @@ async def flush(
     batch: Flush,
     *,
     number: int,
-    macs: OutcomeMacs,
+    macs: LogMacs,
     now: datetime | None = None,
     seconds: float = DEADLINE_SECONDS * 2,
 ) -> set[int]:
@@ -235,7 +235,7 @@ async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
     in_flight: Iterable[int],
     route_version: int,
     mark: LogMark,
-    macs: OutcomeMacs,
+    macs: LogMacs,
 ) -> Suppressed:
     """Ends a batch of a route's waiting deliveries whose event is from before `closed_at`, with the outcome
     `suppressed`.
@@ -263,7 +263,7 @@ async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
 
 
 def _arguments(
-    batch: Flush, owner: str, epochs: Mapping[int, int], number: int, macs: OutcomeMacs, now: datetime | None
+    batch: Flush, owner: str, epochs: Mapping[int, int], number: int, macs: LogMacs, now: datetime | None
 ) -> list[object]:
     """The arguments of the flush, in the order of `_statement`."""
     checkpoints = [CheckpointRow(shard, tick) for shard, tick in batch.checkpoints.items()]

@@ -25,6 +25,7 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ReplayRunning, RequestReused
 from eventstore.progress import manual_retry
+from eventstore.progress.log_macs import LogMacs, RequestTable
 from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.steady_time import STATEMENT_TIME
 
@@ -115,7 +116,9 @@ SELECT $4, $1, $2, $3, $5, $6, $7, $8, $9, $10, $11, $12, statement_timestamp(),
        CASE total WHEN 0 THEN 'done' ELSE 'running' END, CASE total WHEN 0 THEN clock_timestamp() END,
        CASE total WHEN 0 THEN pg_current_xact_id()::text::bigint END
   FROM counted
+RETURNING created_at, total
 """
+_SIGN = "UPDATE hookledger.replay SET mac = $2 WHERE id = $1"
 
 _SHOWN = f"""
 SELECT {_COLUMNS}, (SELECT count(*) FROM hookledger.retry r WHERE r.replay = p.id) AS waiting,
@@ -255,6 +258,7 @@ async def begin(
     scope: ReplayScope,
     request: RetryRequest,
     *,
+    macs: LogMacs,
     chosen: Sequence[int] | None = None,
 ) -> Replay:
     """Determines and stores the deliveries of a replay: all in the scope, or those of the events with these seqs
@@ -271,7 +275,7 @@ async def begin(
         await _limit_statement(connection, _BEGIN_SECONDS)
         statement = _BEGIN.format(found=_CHOSEN if chosen is not None else await _found(connection, scope))
         try:
-            await connection.execute(
+            (begun,) = await connection.fetch(
                 statement,
                 scope.route_id,
                 scope.sendable_from,
@@ -280,17 +284,16 @@ async def begin(
                 scope.since,
                 scope.tenant,
                 scope.wanted,
-                request.actor,
-                request.origin,
-                request.reason,
-                request.request_id,
-                request.causation_id,
+                *request.values,
                 *([] if chosen is None else [chosen]),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "replay_running_key":
                 raise ReplayRunning(f"a replay of route {scope.route_id} is running") from error
             raise RequestReused(f"request {request.request_id} was carried out before") from error
+        values = (scope.route_id, scope.tenant, scope.wanted, scope.since, scope.until, scope.sendable_from)
+        signed = (replay_id, begun["created_at"], *values, *request.values, begun["total"])
+        await connection.execute(_SIGN, replay_id, macs.of_request(RequestTable.REPLAY, signed))
         await manual_retry.notify_owners(connection)
         (row,) = await connection.fetch(_BY_ID, replay_id)
     return Replay(**row)

@@ -20,7 +20,7 @@ from uuid import UUID
 
 class AttemptRow(NamedTuple):
     """An outcome. `number` counts requests from 1, and is 0 for a delivery that ended without a request. Times are
-    aware UTC. The fields are in the order of the table, see `OutcomeMacs.records`.
+    aware UTC. The fields are in the order of the table, see `LogMacs.records`.
     """
 
     seq: int
@@ -120,7 +120,7 @@ ATTEMPT_COLUMNS = ("at", *AttemptRow._fields, "txid", "seal", "sealed_tick", "ma
 # What a statement that records outcomes writes of each.
 RECORDED = (*AttemptRow._fields, "mac")
 
-# $1 what `OutcomeMacs.records` makes, inside the caller's transaction.
+# $1 what `LogMacs.records` makes, inside the caller's transaction.
 INSERT_OUTCOMES = f"""
 INSERT INTO hookledger.attempt ({", ".join(RECORDED)})
 SELECT {", ".join(f"a.{name}" for name in RECORDED)} FROM unnest($1::hookledger.attempt[]) AS a

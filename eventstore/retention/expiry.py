@@ -13,7 +13,7 @@ from datetime import datetime
 import asyncpg
 
 from eventstore.postgres.connect import UNPRUNED
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.rows import INSERT_OUTCOMES, outcome_without_request
 from eventstore.progress.steady_time import STATEMENT_TIME
 
@@ -97,7 +97,7 @@ SELECT taken.rows, n.* FROM (SELECT count(*) AS rows FROM old) taken LEFT JOIN n
 """
 
 
-async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime, macs: OutcomeMacs) -> int:
+async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime, macs: LogMacs) -> int:
     """Ends the deliveries that wait for events recorded before a moment, in batches. Returns the number of outcomes."""
     expired = 0
     for statement, batch in ((_EXPIRE_PARKED, _PACKED_BATCH), (_EXPIRE_RETRIES, _RETRY_BATCH)):

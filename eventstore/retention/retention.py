@@ -39,7 +39,7 @@ from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.progress import manual_retry, replays
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.retention import expiry
 from eventstore.route_log import sealed_secrets
 from eventstore.sources import refusals
@@ -204,7 +204,7 @@ def moment_of(text: str) -> datetime:
         raise ValueError(f"{text!r} is no time") from error
 
 
-async def sweep(database: Database, keep: Keep = Keep(), *, macs: OutcomeMacs) -> Swept | None:
+async def sweep(database: Database, keep: Keep = Keep(), *, macs: LogMacs) -> Swept | None:
     """Drops what is older than `keep`, and ends what waits for it. None if another daemon is sweeping."""
     async with _session(database) as connection:
         if connection is None:
@@ -272,7 +272,7 @@ async def _session(database: Database) -> AsyncIterator[asyncpg.pool.PoolConnect
 
 
 async def _sweep_events(
-    connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept, macs: OutcomeMacs
+    connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept, macs: LogMacs
 ) -> None:
     for day in await _days(connection, "domain_event", limit):
         if day.is_attached and not day.is_pending:

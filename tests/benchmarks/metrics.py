@@ -25,7 +25,7 @@ from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import attempt
 from tests.support.web.application import App, app, path
 
@@ -125,7 +125,7 @@ async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *,
             for n in range(FLUSH_ROWS)
         ]
         started = time.monotonic()
-        await recording.flush(database, "benchmark", epochs, Flush(attempts=rows), number=number, macs=OUTCOME_MACS)
+        await recording.flush(database, "benchmark", epochs, Flush(attempts=rows), number=number, macs=LOG_MACS)
         times.append((time.monotonic() - started) * 1000)
     return statistics.median(times)
 

@@ -1,18 +1,23 @@
-"""Whether what has a MAC was made by us, and is as it was made: tokens, sessions and login links, and outcomes."""
+"""Whether what has a MAC was made by us, and is as it was made.
+
+Tokens, sessions and login links have one by the master key; outcomes, manual retries and replays by a key of the log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from daemon.audit.findings import AuditFinding, FindingKind
 from daemon.credentials.keys import Vault
-from daemon.credentials.outcome_check import OutcomeCheck
+from daemon.credentials.mac_check import MacCheck, name_of
 from eventstore.access import macs
 from eventstore.access.macs import KEY_COLUMNS, CredentialTable, StoredCredential
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
-from eventstore.queries.auditing.outcomes import SignedOutcome, outcomes
+from eventstore.queries.auditing import signed_rows
+from eventstore.queries.auditing.signed_rows import SignedOutcome, SignedRequest
 
 _UNMADE = "it has no MAC: no daemon and no command of ours made it, and none believes it"
 _CHANGED = "it is not as anybody with our master key made it, and no daemon believes it"
@@ -49,7 +54,7 @@ def _of_credential(table: CredentialTable, stored: StoredCredential, detail: str
     )
 
 
-async def of_outcomes(
+async def of_log(
     database: Database,
     vault: Vault,
     start: datetime,
@@ -59,37 +64,53 @@ async def of_outcomes(
     known: Collection[tuple[str, str]],
 ) -> list[AuditFinding]:
     """The findings about the outcomes that were recorded in [start, end), but for those of which something is `known`,
-    by table and key. Raises WrongMasterKey.
+    by table and key; without a tenant also about manual retries and replays. Raises WrongMasterKey.
     """
     try:
-        check = await OutcomeCheck.read(database, vault)
+        check = await MacCheck.read(database, vault)
     except SchemaMismatch as error:
         return [_of_check_value(str(error))]
     findings: list[AuditFinding] = []
-    async for page in outcomes(database, start, end, tenant=tenant):
+    async for page in _pages(database, start, end, tenant=tenant):
         if check is None:
-            return [_of_check_value("it is gone, and with it the key of the MACs of outcomes")]
+            return [_of_check_value("it is gone, and with it the key of the other MACs")]
         for each in page:
-            detail = check.fault(each)
-            if detail is not None and ("attempt", _key_of(each)) not in known:
-                findings.append(_of_outcome(each, detail))
+            if (detail := check.fault(each)) is not None:
+                finding = _of_row(each, f"{name_of(each)} {detail}")
+                if (finding.table, finding.key) not in known:
+                    findings.append(finding)
     return findings
 
 
-def _key_of(outcome: SignedOutcome) -> str:
-    return f"route_id {outcome.row.route_id}, seq {outcome.row.seq}"
+async def _pages(
+    database: Database, start: datetime, end: datetime, *, tenant: str | None
+) -> AsyncIterator[Sequence[SignedOutcome | SignedRequest]]:
+    async for page in signed_rows.outcomes(database, start, end, tenant=tenant):
+        yield page
+    if tenant is None:
+        async for requests in signed_rows.requests(database, start, end):
+            yield requests
 
 
-def _of_outcome(outcome: SignedOutcome, detail: str) -> AuditFinding:
-    row = outcome.row
+def _of_row(each: SignedOutcome | SignedRequest, detail: str) -> AuditFinding:
+    if isinstance(each, SignedOutcome):
+        row = each.row
+        return AuditFinding(
+            kind=FindingKind.UNEXPLAINED,
+            table="attempt",
+            key=f"route_id {row.route_id}, seq {row.seq}",
+            detail=detail,
+            event_id=row.event_id,
+            tenant=row.tenant,
+            route_id=row.route_id,
+        )
+    route_id = each.value("route_id")
     return AuditFinding(
         kind=FindingKind.UNEXPLAINED,
-        table="attempt",
-        key=_key_of(outcome),
-        detail=f"outcome {row.number} ({row.outcome}) {detail}",
-        event_id=row.event_id,
-        tenant=row.tenant,
-        route_id=row.route_id,
+        table=each.table.value,
+        key=f"id {each.value('id')}",
+        detail=detail,
+        route_id=route_id if isinstance(route_id, UUID) else None,
     )
 
 

@@ -19,7 +19,7 @@ from daemon.pipeline.scheduling.lanes import Scheduling
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from eventstore.postgres.connect import Database
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 
 
 class Backlog:
@@ -37,7 +37,7 @@ class Backlog:
         *,
         owner: str,
         known: KnownLog,
-        macs: OutcomeMacs,
+        macs: LogMacs,
         keep: timedelta,
         tunables: Tunables,
     ) -> None:

@@ -22,7 +22,7 @@ from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 
 
 class Suppressor:
@@ -38,7 +38,7 @@ class Suppressor:
         *,
         owner: str,
         known: KnownLog,
-        macs: OutcomeMacs,
+        macs: LogMacs,
     ) -> None:
         self._database = database
         self._index = index

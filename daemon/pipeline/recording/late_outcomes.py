@@ -14,7 +14,7 @@ from daemon.pipeline.steady_clock import SteadyClock
 from eventstore.postgres.connect import Database
 from eventstore.progress import late_outcomes
 from eventstore.progress.late_outcomes import LateOutcome
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.rows import AttemptRow
 
 _BACKOFF_SECONDS = 0.25
@@ -23,7 +23,7 @@ _BACKOFF_SECONDS = 0.25
 class LateOutcomes:
     """`note` collects them, `take` returns what was noted, `write` writes it."""
 
-    def __init__(self, database: Database, owner: str, macs: OutcomeMacs, clock: SteadyClock) -> None:
+    def __init__(self, database: Database, owner: str, macs: LogMacs, clock: SteadyClock) -> None:
         self._database = database
         self._owner = owner
         self._macs = macs

@@ -30,7 +30,7 @@ from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedKey, ParkedRow, RangeRow, RetryRow, SettledRow
 
@@ -90,7 +90,7 @@ class Recorder:
         *,
         owner: str,
         known: KnownLog,
-        macs: OutcomeMacs,
+        macs: LogMacs,
         timeout_seconds: float,
         clock: SteadyClock | None = None,
         outages: Outages | None = None,

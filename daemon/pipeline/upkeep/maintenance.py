@@ -24,7 +24,7 @@ from eventstore.access import sessions
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.progress import audit_jobs
-from eventstore.progress.outcome_macs import OutcomeMacs
+from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.rows import AttemptRow
 from eventstore.queries.metrics import tally
 from eventstore.retention import retention
@@ -39,7 +39,7 @@ IDLE_ROLLUP_SECONDS = 60.0
 class Maintenance:
     """`run_once` checks the server, makes partitions, sweeps old rows every hour, then waits."""
 
-    def __init__(self, database: Database, keep: Keep, macs: OutcomeMacs, tunables: Tunables = DEFAULTS) -> None:
+    def __init__(self, database: Database, keep: Keep, macs: LogMacs, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
         self._keep = keep
         self._macs = macs

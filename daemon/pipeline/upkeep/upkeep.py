@@ -59,7 +59,7 @@ class Upkeep:
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
-        maintenance = Maintenance(database, keep, keychain.outcome_macs, tunables)
+        maintenance = Maintenance(database, keep, keychain.log_macs, tunables)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
         self.clock_watch.on_step = maintenance.hurry
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)

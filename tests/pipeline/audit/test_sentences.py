@@ -16,6 +16,7 @@ from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
+from tests.support.rows.credentials import LOG_MACS
 
 SLOW = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=2))
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} UTC")
@@ -121,7 +122,7 @@ async def test_who_had_it_sent_again_is_told(database_url: str) -> None:
     async with pipeline_process(database_url, run=False) as it:
         (row,) = await it.rows("SELECT seq FROM hookledger.domain_event WHERE id = $1", refused)
         request = RetryRequest(actor="token:anna", origin="api", reason="the shop is back")
-        await manual_retry.retry(it.database, route_id=route.id, seq=row["seq"], request=request)
+        await manual_retry.retry(it.database, route_id=route.id, seq=row["seq"], request=request, macs=LOG_MACS)
         assert (await told(it, refused, route)).startswith("token:anna had it sent again at AT (“the shop is back”). ")
 
 

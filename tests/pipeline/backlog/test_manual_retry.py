@@ -19,6 +19,7 @@ from eventstore.progress.manual_retry import RetryResult
 from eventstore.queries.deliveries.attempts import EventAndRoute
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.deliveries import delivery
 
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
@@ -30,7 +31,7 @@ async def retry_now(it: PipelineProcess, route: Route, event_id: str) -> RetryRe
     timeline = it.projection.index.timeline(route.id)
     assert timeline is not None
     pair = EventAndRoute(seq=event.seq, route_id=route.id, event_id=event.id, event_time=event.event_time)
-    return await replays.retry_now(it.database, timeline, pair, CONTEXT)
+    return await replays.retry_now(it.database, timeline, pair, CONTEXT, macs=LOG_MACS)
 
 
 async def until_attempts(it: PipelineProcess, number: int) -> None:

@@ -19,6 +19,7 @@ from eventstore.progress.replays import Replay
 from tests.support.pipeline.crash import crashing_process, possible_duplicates
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import Receiver, gate, receiver, status
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.until import until
 
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
@@ -50,7 +51,7 @@ async def begin(
 ) -> Replay:
     timeline = it.projection.index.timeline(route.id)
     assert timeline is not None
-    return await replays.begin(it.database, timeline.current, period, wanted, CONTEXT)
+    return await replays.begin(it.database, timeline.current, period, wanted, CONTEXT, macs=LOG_MACS)
 
 
 async def until_ended(it: PipelineProcess, replay: Replay, state: str = "done") -> dict[str, object]:

@@ -36,6 +36,7 @@ from eventstore.progress.backlog import WaitingDelivery, WaitingRetries
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.process import CONTEXT, pipeline_process
 from tests.support.receivers.receiver import once, receiver, status
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.until import until
 
 
@@ -262,14 +263,14 @@ async def test_retries_that_wait_for_the_order_of_their_routes_leave_room_for_ot
         there.answer |= {"/ordered": status(500), "/other": once(status(500))}
         again = await it.rows("SELECT route_id, seq FROM hookledger.attempt ORDER BY seq")
         for row in again:
-            await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"))
+            await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"), macs=LOG_MACS)
         await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt WHERE outcome = 'retrying'")
         route = await it.route(there.url + "/other")
         (other,) = await it.publish()
         await there.count(1, path="/other")
         await it.until_row("SELECT count(*) = 4 FROM hookledger.attempt WHERE outcome = 'retrying'")
         (row,) = await it.rows("SELECT route_id, seq FROM hookledger.retry WHERE route_id = $1", route.id)
-        await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"))
+        await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"), macs=LOG_MACS)
         await there.count(2, path="/other")
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE event_id = $1 AND number = 2", other)
         there.answer.clear()
@@ -307,7 +308,7 @@ async def test_ordered_routes_hold_no_more_than_half_of_the_places_but_each_its_
         there.answer["/"] = hang
         monkeypatch.setattr(backlog, "first_of_routes", counted)
         for row in await it.rows("SELECT route_id, seq FROM hookledger.attempt"):
-            await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"))
+            await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"), macs=LOG_MACS)
         await it.until_row("SELECT count(*) = 20 FROM hookledger.retry")
         retrier = it.pipeline._backlog.retrier
         async with it.pipeline._working_set.moving:

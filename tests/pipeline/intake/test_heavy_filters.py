@@ -23,6 +23,7 @@ from eventstore.domain_events.events import NewEvent
 from eventstore.queries.deliveries.attempts import EventAndRoute
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
+from tests.support.rows.credentials import LOG_MACS
 
 LARGE = b'{"l": [%s]}' % b",".join([b'{"k": "%s"}' % (b"x" * 40)] * 1000)
 KEEPS = "length(data.object.l[?contains(k, 'x')]) > `{}`"
@@ -150,7 +151,7 @@ async def test_a_reader_of_decisions_leaves_heavy_filters_to_the_evaluator(datab
             assert timeline is not None
             pair = EventAndRoute(seq=event.seq, route_id=each.id, event_id=event.id, event_time=event.event_time)
             with nullcontext() if is_due else pytest.raises(NotFound):
-                await replays.retry_now(it.database, timeline, pair, CONTEXT, places=places)
+                await replays.retry_now(it.database, timeline, pair, CONTEXT, places=places, macs=LOG_MACS)
         assert asked == [[due], [not_due]]
 
 

@@ -23,6 +23,7 @@ from eventstore.queries.metrics.route_metrics import Counts
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.postgres.dump import restored_elsewhere
 from tests.support.receivers.receiver import Receiver, receiver, status
+from tests.support.rows.credentials import LOG_MACS
 
 SECONDS = 30.0
 EVER = ReplayPeriod(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
@@ -54,7 +55,7 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
             unread = await it.publish(count=3)
             await ticks.make(it.database)
             unread += await it.publish(count=2, tenant="acme")
-            replay = await replays.begin(it.database, prompt, EVER, ReplayStatus.ALL, CONTEXT)
+            replay = await replays.begin(it.database, prompt, EVER, ReplayStatus.ALL, CONTEXT, macs=LOG_MACS)
             assert await store.schedule(it.database, replay, limit=5) == (5, True)
 
         with restored_elsewhere(database_url) as elsewhere:

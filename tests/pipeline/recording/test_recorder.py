@@ -25,7 +25,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import recording
 from eventstore.progress.rows import AttemptRow
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.deliveries import delivery, outcome
 
 
@@ -48,7 +48,7 @@ class RecorderSetup:
             owner="me",
             known=KnownLog(),
             timeout_seconds=3600,
-            macs=OUTCOME_MACS,
+            macs=LOG_MACS,
         )
         self.shards.members = (self,)
         self.recorder.on_recorded.append(lambda rows, _deliveries: self.written.extend(rows))

@@ -36,7 +36,7 @@ from eventstore.seals.turns import LogExtent, SealTurn
 from tests.support.audit.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 
 OF_FORM_2 = ("resends", "replays", "replay_ends", "losses", "tokens", "token_ends")
 LONG_AGO, NEVER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -71,7 +71,10 @@ async def delivered(it: PipelineProcess, url: str) -> tuple[UUID, list[int]]:
 async def send_again(it: PipelineProcess, route_id: UUID, seq: int, actor: str = "anna") -> None:
     """By hand, without anybody who sends it."""
     request = RetryRequest(actor=actor, origin="api", reason="because")
-    assert await manual_retry.retry(it.database, route_id=route_id, seq=seq, request=request) is RetryResult.DUE
+    assert (
+        await manual_retry.retry(it.database, route_id=route_id, seq=seq, request=request, macs=LOG_MACS)
+        is RetryResult.DUE
+    )
 
 
 async def replayed(it: PipelineProcess, route_id: UUID, seqs: list[int]) -> Replay:
@@ -80,7 +83,7 @@ async def replayed(it: PipelineProcess, route_id: UUID, seqs: list[int]) -> Repl
         route_id=route_id, tenant="acme", since=LONG_AGO, until=NEVER, sendable_from=LONG_AGO, wanted="all"
     )
     request = RetryRequest(actor="anna", origin="api", reason="because")
-    return await replays.begin(it.database, uuid4(), scope, request, chosen=seqs)
+    return await replays.begin(it.database, uuid4(), scope, request, chosen=seqs, macs=LOG_MACS)
 
 
 async def lost(it: PipelineProcess, last: int) -> None:
@@ -137,7 +140,7 @@ async def test_nothing_is_found_while_deliveries_are_sent_again_and_sealed(datab
         route_id, seqs = await delivered(it, there.url)
         for turn in range(12):
             request = RetryRequest(actor=f"user:{turn}", origin="api")
-            await manual_retry.retry(it.database, route_id=route_id, seq=seqs[0], request=request)
+            await manual_retry.retry(it.database, route_id=route_id, seq=seqs[0], request=request, macs=LOG_MACS)
             replay = await replayed(it, route_id, seqs[1:])
             it.pipeline.hurry()
             assert (await audited(it.database)).findings == []
@@ -251,7 +254,7 @@ async def test_what_retention_drops_is_no_finding_and_the_rest_is_still_compared
         await seal(it.database)
         before = await audited(it.database)
         await _drop_a_day(sql, 41)
-        await retention.sweep(it.database, Keep(), macs=OUTCOME_MACS)
+        await retention.sweep(it.database, Keep(), macs=LOG_MACS)
         left = [await sql.fetchval(f"SELECT count(*) FROM hookledger.{table}") for table in ("resend", "replay")]
         after = await audited(it.database)
         assert (before.findings, after.findings, left) == ([], [], [1, 4])

@@ -30,7 +30,7 @@ from tests.benchmarks.filler import fill_routes
 from tests.support.audit.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 
 SOME_WORK_SECONDS = 0.0001
 
@@ -273,7 +273,7 @@ async def test_what_retention_drops_is_no_finding_and_the_rest_is_still_compared
         await seal(it.database)
     database = Database(database_url, pool_size=4)
     await database.open()
-    swept = await retention.sweep(database, Keep(), macs=OUTCOME_MACS)
+    swept = await retention.sweep(database, Keep(), macs=LOG_MACS)
     assert swept is not None
     assert len(swept.dropped) == 2
     report = await audited(database)

@@ -31,6 +31,7 @@ from tests.support.audit.seals import VAULT, Attacker, anchors_of, audited, seal
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.postgres.databases import of_database, temporary_database
 from tests.support.receivers.receiver import Receiver, gate, receiver, status
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import new_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -260,6 +261,8 @@ NOT_SEALED = {
     ("api_token", "last_used_at"),
     ("api_token", "mac"),
     ("attempt", "mac"),
+    ("resend", "mac"),
+    ("replay", "mac"),
 }
 
 
@@ -298,7 +301,7 @@ async def _send_again(it: PipelineProcess, there: Receiver, route: Route) -> Non
     seqs = [row["seq"] for row in rows]
     for number, actor in enumerate(("anna", "ben", "anna")):
         request = RetryRequest(actor=actor, origin="api", reason=f"for {number}", request_id=f"retry-{number}")
-        await manual_retry.retry(it.database, route_id=route.id, seq=seqs[number], request=request)
+        await manual_retry.retry(it.database, route_id=route.id, seq=seqs[number], request=request, macs=LOG_MACS)
     await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt WHERE number = 2 AND route_id = $1", route.id)
     done = await _replay(it, route, "anna", ReplayStatus.ALL, seqs[1:])
     await it.until_row("SELECT state = 'done' FROM hookledger.replay WHERE id = $1", done.id)
@@ -313,7 +316,7 @@ async def _send_again(it: PipelineProcess, there: Receiver, route: Route) -> Non
 async def _replay(it: PipelineProcess, route: Route, actor: str, status: ReplayStatus, seqs: list[int]) -> Replay:
     context = Context(actor=actor, origin="dashboard", reason=f"as {actor} says", request_id=f"replay-{actor}")
     return await replays.begin(
-        it.database, route, ReplayPeriod(since=LONG_AGO, until=NEVER), status, context, chosen=seqs
+        it.database, route, ReplayPeriod(since=LONG_AGO, until=NEVER), status, context, chosen=seqs, macs=LOG_MACS
     )
 
 

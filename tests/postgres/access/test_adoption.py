@@ -53,6 +53,8 @@ ALTER TABLE hookledger.api_token DROP COLUMN mac;
 ALTER TABLE hookledger.login_link DROP COLUMN mac;
 ALTER TABLE hookledger.session DROP COLUMN mac;
 ALTER TABLE hookledger.attempt DROP COLUMN mac;
+ALTER TABLE hookledger.resend DROP COLUMN mac;
+ALTER TABLE hookledger.replay DROP COLUMN mac;
 UPDATE hookledger.meta SET value = '7' WHERE key = 'schema_version'
 """
 VERSION = "SELECT value FROM hookledger.meta WHERE key = 'schema_version'"
@@ -232,6 +234,8 @@ VALUES ($1, 1, gen_random_uuid(), now(), now(), 0, 1, 3, 1, 'delivered', 'acme',
 """
 TAKE_OUTCOMES_BACK = """
 ALTER TABLE hookledger.attempt DROP COLUMN mac;
+ALTER TABLE hookledger.resend DROP COLUMN mac;
+ALTER TABLE hookledger.replay DROP COLUMN mac;
 UPDATE hookledger.meta SET value = '8' WHERE key = 'schema_version'
 """
 
@@ -250,7 +254,7 @@ async def of_version_8(empty_database_url: str) -> AsyncIterator[asyncpg.Connect
 
 async def without_mac(database: Database, vault: Vault) -> list[str]:
     """The outcomes that an audit says nobody of ours has written, by their seq."""
-    found = await mac_faults.of_outcomes(database, vault, audit.BEGINNING, audit.END, tenant=None, known=())
+    found = await mac_faults.of_log(database, vault, audit.BEGINNING, audit.END, tenant=None, known=())
     return [finding.key.rpartition(" ")[2] for finding in found]
 
 
@@ -297,19 +301,23 @@ async def test_outcomes_of_a_version_that_was_taken_back_are_not_let_pass(
     await of_version_8.execute("UPDATE hookledger.meta SET value = '9' WHERE key = 'schema_version'")
     with pytest.raises(SchemaMismatch, match="is from before this version"):
         await Vault([KEY]).check(database)
-    (found,) = await mac_faults.of_outcomes(database, Vault([KEY]), audit.BEGINNING, audit.END, tenant=None, known=())
+    (found,) = await mac_faults.of_log(database, Vault([KEY]), audit.BEGINNING, audit.END, tenant=None, known=())
     assert (found.table, found.key) == ("meta", "key master_key_check")
 
 
 async def test_the_key_of_outcomes_stays_when_master_keys_are_exchanged(database: Database, tmp_path: Path) -> None:
     await store.migrate(configured(tmp_path, KEY), database)
     await Vault([KEY]).check(database)
-    key = await Vault([KEY]).outcome_key(database)
+    key = await Vault([KEY]).log_key(database)
     await rewrap(database, Vault([OTHER, KEY]))
-    again = await Vault([OTHER]).outcome_key(database)
+    again = await Vault([OTHER]).log_key(database)
     assert key is not None
     assert again is not None
     row = attempt()
-    assert (again.first_seal, again.macs.of(row)) == (key.first_seal, key.macs.of(row)) == (1, again.macs.of(row))
+    assert (
+        (again.first_seal, again.macs.of_outcome(row))
+        == (key.first_seal, key.macs.of_outcome(row))
+        == (1, again.macs.of_outcome(row))
+    )
     with pytest.raises(WrongMasterKey):
-        await Vault([KEY]).outcome_key(database)
+        await Vault([KEY]).log_key(database)

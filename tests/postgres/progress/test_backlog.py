@@ -10,7 +10,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import NOON, ROUTE, attempt, new_event, parked, retry
 
 OTHER = UUID(int=7)
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 async def written(database: Database, *flushes: Flush) -> None:
     epochs = await lease.acquire(database, "me", range(16))
     for number, batch in enumerate(flushes, 1):
-        assert await recording.flush(database, "me", epochs, batch, number=number, macs=OUTCOME_MACS) == set(range(16))
+        assert await recording.flush(database, "me", epochs, batch, number=number, macs=LOG_MACS) == set(range(16))
 
 
 async def seqs_due(
@@ -142,7 +142,7 @@ async def test_packed_rows_of_an_older_epoch_come_first(database: Database) -> N
         assert epochs == {0: epoch}
         for number in (9, 10):
             batch = Flush(parked=[parked(seq=epoch * 100 + number)])
-            await recording.flush(database, f"owner-{epoch}", epochs, batch, number=number, macs=OUTCOME_MACS)
+            await recording.flush(database, f"owner-{epoch}", epochs, batch, number=number, macs=LOG_MACS)
     seen, after = [], None
     while (packed := await backlog.oldest_packed(database, ROUTE, after=after)) is not None:
         seen += [waiting.seq for waiting in packed.deliveries]

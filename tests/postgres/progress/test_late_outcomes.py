@@ -12,7 +12,7 @@ from eventstore.progress import backlog, late_outcomes, recording
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import RetryRow
-from tests.support.rows.credentials import OUTCOME_MACS, unsigned_outcomes
+from tests.support.rows.credentials import LOG_MACS, unsigned_outcomes
 from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 LATER = timedelta(seconds=60)
@@ -22,7 +22,7 @@ NOW = timedelta(0)
 async def left_behind(database: Database, *rows: RetryRow, owner: str = "me") -> None:
     """Inserts the rows that a process writes before it hands its shard over."""
     epochs = await lease.acquire(database, owner, [0])
-    assert await recording.flush(database, owner, epochs, Flush(retries=list(rows)), number=1, macs=OUTCOME_MACS) == {0}
+    assert await recording.flush(database, owner, epochs, Flush(retries=list(rows)), number=1, macs=LOG_MACS) == {0}
     await lease.release(database, owner, epochs)
 
 
@@ -33,7 +33,7 @@ async def outcomes(sql: asyncpg.Connection) -> list[tuple[int, str]]:
 
 async def test_a_late_outcome_replaces_the_row(database: Database, sql: asyncpg.Connection) -> None:
     await left_behind(database, retry(seq=1, after=LATER, is_held=True), retry(seq=2, after=LATER, is_held=True))
-    assert await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1), 0, None)], macs=OUTCOME_MACS) == {
+    assert await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1), 0, None)], macs=LOG_MACS) == {
         (ROUTE, 1)
     }
     assert await outcomes(sql) == [(1, "delivered")]
@@ -43,7 +43,7 @@ async def test_a_late_outcome_replaces_the_row(database: Database, sql: asyncpg.
 async def test_a_late_outcome_of_a_test_is_marked_as_one(database: Database, sql: asyncpg.Connection) -> None:
     await left_behind(database, *(retry(seq=seq, after=LATER, is_held=True) for seq in (1, 2)))
     rows = [attempt(seq=1), attempt(seq=2)._replace(is_test=True)]
-    await late_outcomes.write(database, "me", [LateOutcome(row, 0, None) for row in rows], macs=OUTCOME_MACS)
+    await late_outcomes.write(database, "me", [LateOutcome(row, 0, None) for row in rows], macs=LOG_MACS)
     stored = await sql.fetch("SELECT seq, is_test FROM hookledger.attempt ORDER BY seq")
     assert [tuple(row) for row in stored] == [(1, False), (2, True)]
 
@@ -53,7 +53,7 @@ async def test_a_failure_that_will_be_retried_is_handed_on_with_the_row(
 ) -> None:
     await left_behind(database, retry(seq=1, failures=0, after=LATER, is_held=True))
     written = await late_outcomes.write(
-        database, "me", [LateOutcome(attempt(seq=1, outcome="retrying"), 1, NOW)], macs=OUTCOME_MACS
+        database, "me", [LateOutcome(attempt(seq=1, outcome="retrying"), 1, NOW)], macs=LOG_MACS
     )
     assert written == {(ROUTE, 1)}
     assert await outcomes(sql) == [(1, "retrying")]
@@ -66,8 +66,8 @@ async def test_repeated_because_an_answer_was_lost_it_writes_nothing_twice(
 ) -> None:
     await left_behind(database, *(retry(seq=seq, after=LATER, is_held=True) for seq in (1, 2)))
     both = [LateOutcome(attempt(seq=1), 0, None), LateOutcome(attempt(seq=2, outcome="retrying"), 1, LATER)]
-    assert await late_outcomes.write(database, "me", both, macs=OUTCOME_MACS) == {(ROUTE, 1), (ROUTE, 2)}
-    assert await late_outcomes.write(database, "me", both, macs=OUTCOME_MACS) == set()
+    assert await late_outcomes.write(database, "me", both, macs=LOG_MACS) == {(ROUTE, 1), (ROUTE, 2)}
+    assert await late_outcomes.write(database, "me", both, macs=LOG_MACS) == set()
     assert await outcomes(sql) == [(1, "delivered"), (2, "retrying")]
 
 
@@ -79,7 +79,7 @@ async def test_a_row_that_is_due_or_another_s_or_nobody_s_or_gone_stays_as_it_is
     before = await sql.fetch("SELECT * FROM hookledger.retry ORDER BY seq")
     for after in (None, LATER):
         late = [LateOutcome(attempt(seq=seq), 1, after) for seq in (1, 2, 3, 4)]
-        assert await late_outcomes.write(database, "me", late, macs=OUTCOME_MACS) == set()
+        assert await late_outcomes.write(database, "me", late, macs=LOG_MACS) == set()
     assert await outcomes(sql) == []
     assert await sql.fetch("SELECT * FROM hookledger.retry ORDER BY seq") == before
 
@@ -93,7 +93,7 @@ async def test_a_retry_written_anew_has_no_holder_any_more(database: Database, s
             epochs,
             Flush(retries=[retry(seq=1, after=LATER, is_held=is_held)]),
             number=number,
-            macs=OUTCOME_MACS,
+            macs=LOG_MACS,
         )
         assert await sql.fetchval("SELECT holder FROM hookledger.retry") == ("me" if is_held else None)
 
@@ -101,10 +101,10 @@ async def test_a_retry_written_anew_has_no_holder_any_more(database: Database, s
 async def test_what_has_a_row_is_not_taken_up_from_the_packed_one(database: Database) -> None:
     epochs = await lease.acquire(database, "me", [0])
     await recording.flush(
-        database, "me", epochs, Flush(parked=[parked(seq=seq) for seq in (1, 2, 3)]), number=1, macs=OUTCOME_MACS
+        database, "me", epochs, Flush(parked=[parked(seq=seq) for seq in (1, 2, 3)]), number=1, macs=LOG_MACS
     )
     await recording.flush(
-        database, "me", epochs, Flush(retries=[retry(seq=2, after=LATER, is_held=True)]), number=2, macs=OUTCOME_MACS
+        database, "me", epochs, Flush(retries=[retry(seq=2, after=LATER, is_held=True)]), number=2, macs=LOG_MACS
     )
     packed = await backlog.oldest_packed(database, ROUTE, after=None)
     assert packed is not None

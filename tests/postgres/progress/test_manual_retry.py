@@ -18,7 +18,7 @@ from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import SettledRow
 from tests.support.postgres.queries import Connect
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.values.builders import ROUTE, attempt, parked, retry
 
@@ -28,12 +28,12 @@ ME = RetryRequest(actor="me", origin="test", reason="because")
 
 
 async def again(database: Database, seq: int = 1, request: RetryRequest = ME) -> RetryResult:
-    return await manual_retry.retry(database, route_id=ROUTE, seq=seq, request=request)
+    return await manual_retry.retry(database, route_id=ROUTE, seq=seq, request=request, macs=LOG_MACS)
 
 
 async def flushed(database: Database, batch: Flush) -> None:
     epochs = await lease.acquire(database, "owner", [SHARD])
-    assert await recording.flush(database, "owner", epochs, batch, number=1, macs=OUTCOME_MACS) == {SHARD}
+    assert await recording.flush(database, "owner", epochs, batch, number=1, macs=LOG_MACS) == {SHARD}
 
 
 async def rows(sql: asyncpg.Connection) -> list[tuple[int, int, bool]]:

@@ -20,7 +20,7 @@ from eventstore.progress.recording import Flush
 from eventstore.progress.rows import ATTEMPT_COLUMNS, AttemptRow, ParkedKey, SettledRow
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.postgres.queries import Connect, until_waiting
-from tests.support.rows.credentials import OUTCOME_MACS, unsigned_outcomes
+from tests.support.rows.credentials import LOG_MACS, unsigned_outcomes
 from tests.support.values.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, process, retry
 
 GONE = timedelta(seconds=-1)
@@ -43,7 +43,7 @@ class Owner:
     async def flush(self, batch: Flush, *, number: int | None = None) -> set[int]:
         self.number += 1
         return await recording.flush(
-            self.database, self.name, self.epochs, batch, number=number or self.number, macs=OUTCOME_MACS
+            self.database, self.name, self.epochs, batch, number=number or self.number, macs=LOG_MACS
         )
 
     async def suppress(
@@ -65,7 +65,7 @@ class Owner:
             in_flight=in_flight,
             route_version=4,
             mark=mark or LogMark(),
-            macs=OUTCOME_MACS,
+            macs=LOG_MACS,
         )
         assert suppressed.removed >= (suppressed.noted > 0)
         return suppressed.noted
@@ -200,16 +200,16 @@ async def test_a_flush_whose_answer_was_lost_is_repeated_without_harm(
     async with fault_proxy(database_url) as proxy:
         far = Database(proxy.url, pool_size=1)
         await far.open()
-        assert await recording.flush(far, me.name, me.epochs, Flush(), number=1, macs=OUTCOME_MACS) == {0}
+        assert await recording.flush(far, me.name, me.epochs, Flush(), number=1, macs=LOG_MACS) == {0}
         proxy.lose_answers()
         with pytest.raises(StoreUnavailable):
-            await recording.flush(far, me.name, me.epochs, everything(0), number=2, seconds=1, macs=OUTCOME_MACS)
+            await recording.flush(far, me.name, me.epochs, everything(0), number=2, seconds=1, macs=LOG_MACS)
         assert proxy.lost_bytes > 0
         proxy.restore()
         proxy.cut()
         proxy.restore()
         assert await counts(sql) == (1, 1, 1), "the first one was committed"
-        assert await recording.flush(far, me.name, me.epochs, everything(0), number=2, macs=OUTCOME_MACS) == {0}
+        assert await recording.flush(far, me.name, me.epochs, everything(0), number=2, macs=LOG_MACS) == {0}
         await far.close()
     assert await counts(sql) == (1, 1, 1)
 
@@ -281,7 +281,7 @@ async def test_a_takeover_waits_for_a_flush_that_is_under_way(
     flusher = await connect()
     await flusher.execute("BEGIN")
     assert await flusher.fetch(
-        recording._FLUSH, *recording._arguments(everything(0), me.name, {0: 1}, 1, OUTCOME_MACS, None)
+        recording._FLUSH, *recording._arguments(everything(0), me.name, {0: 1}, 1, LOG_MACS, None)
     )
     assert (await Owner(database, "you").take(0)).epochs == {}, "skipped while locked"
     await flusher.execute("COMMIT")

@@ -20,7 +20,7 @@ from eventstore.progress.recording import Flush
 from eventstore.progress.replays import Replay, ReplayScope
 from eventstore.progress.rows import SettledRow
 from tests.support.postgres.queries import until_waiting
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.values.builders import ROUTE, retry
 
@@ -49,7 +49,7 @@ def scope(
 
 
 async def begun(database: Database, what: ReplayScope | None = None, request: RetryRequest = ME) -> Replay:
-    return await replays.begin(database, uuid4(), what or scope(), request)
+    return await replays.begin(database, uuid4(), what or scope(), request, macs=LOG_MACS)
 
 
 async def waiting(sql: asyncpg.Connection) -> list[int]:
@@ -116,7 +116,7 @@ async def test_the_period_is_of_event_time_without_its_end(
 
 
 async def test_what_waits_already_does_not_belong_to_it(database: Database) -> None:
-    await manual_retry.retry(database, route_id=ROUTE, seq=5, request=ME)
+    await manual_retry.retry(database, route_id=ROUTE, seq=5, request=ME, macs=LOG_MACS)
     assert (await begun(database)).total == 2
 
 
@@ -158,7 +158,7 @@ async def test_parts_are_taken_in_the_order_of_events(
 
 async def test_what_was_sent_since_it_began_is_passed_over(database: Database, sql: asyncpg.Connection) -> None:
     replay = await begun(database)
-    await manual_retry.retry(database, route_id=ROUTE, seq=1, request=ME)  # it is in retry already
+    await manual_retry.retry(database, route_id=ROUTE, seq=1, request=ME, macs=LOG_MACS)  # it is in retry already
     await sql.execute(
         "INSERT INTO hookledger.attempt SELECT at, seq, tick, route_id, event_time, started_at, shard, 200, 4, 1, 1, false, 'delivered', NULL, tenant, event_id, event_type "
         "FROM hookledger.attempt WHERE seq = 5 AND outcome = 'failed'"
@@ -207,7 +207,7 @@ async def test_a_flush_takes_the_row_out_of_the_replay(database: Database, sql: 
     await replays.schedule(database, replay, limit=500)
     epochs = await lease.acquire(database, "owner", [SHARD])
     batch = Flush(retries=[retry(shard=SHARD, seq=1, after=HOUR)], settled=[SettledRow(SHARD, ROUTE, 5)])
-    await recording.flush(database, "owner", epochs, batch, number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "owner", epochs, batch, number=1, macs=LOG_MACS)
     assert (await now(database, replay)).waiting == 1
     await replays.cancel(database, replay, detail="enough")
     assert await waiting(sql) == [1]
@@ -284,6 +284,9 @@ async def test_while_one_begins_a_delivery_of_its_route_is_sent_again_all_the_sa
         await sql.execute("LOCK TABLE hookledger.replay_part")
         beginning = asyncio.create_task(begun(database))
         await until_waiting(sql)
-        assert await manual_retry.retry(database, route_id=ROUTE, seq=1, request=ME) is manual_retry.RetryResult.DUE
+        assert (
+            await manual_retry.retry(database, route_id=ROUTE, seq=1, request=ME, macs=LOG_MACS)
+            is manual_retry.RetryResult.DUE
+        )
     await replays.schedule(database, await beginning, limit=500)
     assert await waiting(sql) == [1, 5, 13]

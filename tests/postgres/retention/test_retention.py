@@ -17,7 +17,7 @@ from eventstore.retention import retention
 from eventstore.retention.retention import Held, Keep, Swept
 from eventstore.route_log import sealed_secrets
 from tests.support.postgres.queries import Connect, until_waiting
-from tests.support.rows.credentials import OUTCOME_MACS, unsigned_outcomes
+from tests.support.rows.credentials import LOG_MACS, unsigned_outcomes
 from tests.support.until import until
 from tests.support.values.builders import ROUTE, draft, new_event
 
@@ -34,7 +34,7 @@ def partition(parent: str, days: int) -> str:
 
 
 async def swept(database: Database, keep: Keep = KEEP) -> Swept:
-    done = await retention.sweep(database, keep, macs=OUTCOME_MACS)
+    done = await retention.sweep(database, keep, macs=LOG_MACS)
     assert done is not None
     return done
 
@@ -514,9 +514,9 @@ async def test_a_partition_that_was_detached_before_a_crash_is_dropped(
 
 async def test_of_two_daemons_one_sweeps(database: Database, sql: asyncpg.Connection) -> None:
     await sql.execute(f"BEGIN; {retention._SWEEP_LOCK}")
-    assert await retention.sweep(database, KEEP, macs=OUTCOME_MACS) is None
+    assert await retention.sweep(database, KEEP, macs=LOG_MACS) is None
     await sql.execute("ROLLBACK")
-    assert await retention.sweep(database, KEEP, macs=OUTCOME_MACS) is not None
+    assert await retention.sweep(database, KEEP, macs=LOG_MACS) is not None
 
 
 async def test_a_daemon_that_is_frozen_in_a_sweep_does_not_keep_the_others_out_for_ever(
@@ -526,9 +526,9 @@ async def test_a_daemon_that_is_frozen_in_a_sweep_does_not_keep_the_others_out_f
     assert longest in retention._SWEEP_LOCK
     frozen = await connect()
     await frozen.execute(f"BEGIN; {retention._SWEEP_LOCK.replace(longest, '1s')}")
-    assert await retention.sweep(database, KEEP, macs=OUTCOME_MACS) is None
+    assert await retention.sweep(database, KEEP, macs=LOG_MACS) is None
     await until(frozen.is_closed)
-    assert await retention.sweep(database, KEEP, macs=OUTCOME_MACS) is not None
+    assert await retention.sweep(database, KEEP, macs=LOG_MACS) is not None
 
 
 async def test_a_table_of_the_operators_own_is_left_alone(database: Database, sql: asyncpg.Connection) -> None:

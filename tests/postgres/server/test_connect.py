@@ -56,7 +56,7 @@ from eventstore.sources.positions import MessageBatch, SourcePosition
 from eventstore.sources.refusals import KeptRefusal
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.postgres.queries import Connect
-from tests.support.rows.credentials import MACS, OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS, MACS
 from tests.support.values.builders import NOON, ROUTE, draft, new_event
 from tests.support.values.certificates import issue, pem, serving
 from tests.support.values.deliveries import delivery, outcome
@@ -508,10 +508,10 @@ OTHERWISE: dict[str, object] = {
     "macs.pages.table": CredentialTable.SESSION,
     "audit_jobs.add.new": NewAuditJob(id=ROUTE, tenant=None, since=None, until=None, actor="a"),
     "log_marks.wrong_ticks.after": 0,
-    "recording.flush.macs": OUTCOME_MACS,
-    "recording.suppress.macs": OUTCOME_MACS,
-    "late_outcomes.write.macs": OUTCOME_MACS,
-    "retention.sweep.macs": OUTCOME_MACS,
+    "recording.flush.macs": LOG_MACS,
+    "recording.suppress.macs": LOG_MACS,
+    "late_outcomes.write.macs": LOG_MACS,
+    "retention.sweep.macs": LOG_MACS,
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
     "catalogue.add_missing.types": [TypeRow(name="a.b", description="", example="{}")],
     "catalogue.note_seen.types": ["a.b"],

@@ -25,7 +25,7 @@ from eventstore.progress import manual_retry
 from eventstore.queries.metrics import tally
 from eventstore.retention import retention
 from tests.support.postgres.queries import Connect
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import ROUTE, draft, new_event
 
 LOCK_TABLES = ("log_lock", "sweep_lock", "tally_lock", "resend_lock", "meta", "event_type")
@@ -76,7 +76,7 @@ async def test_a_producer_that_locks_all_it_can_holds_nobody_up(
     async with database.transaction() as connection:
         await manual_retry.lock(connection, ROUTE)
     assert await tally.add_up(database) == 0
-    assert await retention.sweep(database, macs=OUTCOME_MACS) is not None
+    assert await retention.sweep(database, macs=LOG_MACS) is not None
     assert await schema.maintain_partitions(database) == 0
     assert (await schema.migrate(database)).steps == ()
     await catalogue.replace(database, [TypeRow(name="a.b", description="", example="{}")])

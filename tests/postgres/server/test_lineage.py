@@ -12,7 +12,7 @@ from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress import backlog, recording
 from eventstore.progress.recording import Flush
 from tests.support.postgres.queries import Connect
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import TENANTS, attempt, new_event, parked, retry
 
 ALL = list(range(domain_events.SHARDS))
@@ -172,7 +172,7 @@ async def test_what_is_known_of_unread_events_is_accounted_for_when_they_are_rea
         parked=[parked(seq=seqs["first parked"], tick=1), parked(seq=seqs["parked"], tick=2)],
         checkpoints={0: 1},
     )
-    await recording.flush(database, "me", epochs, batch, number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, batch, number=1, macs=LOG_MACS)
     await lease.release(database, "me", epochs)
     await restore(sql)
 

@@ -37,7 +37,7 @@ DIGESTS = {
     "6_clear.sql": "0e278adfaaba3b14e631b1685a6a3cc40b7513bb55891ce55d811fedfeeea9ac",
     "7_requested.sql": "90a0f8fc3314a07b20d6cfdd460df9e6d3cf67e52dd64ca6be87be909d3c887a",
     "8_authentic.sql": "788a2581c31eb1dcaa394cef651fa29a14efd68fbe85cf1ea51762577aaf3ddd",
-    "9_signed.sql": "205dc86aaa3f6e6c813ea5e8d0bece53a428bec056c77f89ca380718fb3f7b77",
+    "9_signed.sql": "8013bf5ae6e60c12ba6670000b99089a7da88378ff08e3dd55c7dc2207131a70",
 }
 
 CREATED = {

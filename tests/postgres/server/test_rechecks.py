@@ -20,7 +20,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.retention import expiry, retention
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import ROUTE
 
 CHANGES = re.compile(r"UPDATE hookledger|DELETE FROM hookledger|FOR (NO KEY )?UPDATE")
@@ -55,7 +55,7 @@ async def test_a_retry_by_hand_chooses_none(database: Database, monkeypatch: pyt
         " current_setting('enable_partition_pruning') = 'off' AS is_due WHERE ($1::uuid, $2::bigint) IS NOT NULL",
     )
     request = RetryRequest(actor="me", origin="test")
-    assert await manual_retry.retry(database, route_id=ROUTE, seq=1, request=request) is RetryResult.DUE
+    assert await manual_retry.retry(database, route_id=ROUTE, seq=1, request=request, macs=LOG_MACS) is RetryResult.DUE
 
 
 async def test_what_expires_is_found_without_choosing(
@@ -73,6 +73,6 @@ async def test_what_expires_is_found_without_choosing(
     await sql.execute(
         "SELECT hookledger.ensure_partitions((now() - interval '40 days')::date, (now() - interval '40 days')::date)"
     )
-    swept = await retention.sweep(database, macs=OUTCOME_MACS)
+    swept = await retention.sweep(database, macs=LOG_MACS)
     assert swept is not None
     assert swept.expired == 2

@@ -16,7 +16,7 @@ from eventstore.postgres.errors import AccessRefused, SchemaMismatch, UnsafeServ
 from eventstore.retention import retention
 from tests.support.postgres.queries import Connect
 from tests.support.postgres.schema_lines import describe
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import new_event
 
 OLDER_SCHEMAS = {int(path.stem): path for path in (Path(__file__).parent / "older_schemas").glob("[0-9]*.sql")}
@@ -154,7 +154,7 @@ async def _let_an_owner_sweep_and_begin(database: Database) -> None:
     async with database.connection() as connection:
         await connection.execute("SELECT hookledger.ensure_partitions('2024-01-01', '2024-01-01')")
         await connection.execute("UPDATE hookledger.meta SET value = '1' WHERE key = 'system_identifier'")
-    swept = await retention.sweep(database, macs=OUTCOME_MACS)
+    swept = await retention.sweep(database, macs=LOG_MACS)
     assert swept is not None
     assert swept.dropped == ["domain_event_20240101", "attempt_20240101"]
     found = await lineage.begin(database)

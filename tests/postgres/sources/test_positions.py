@@ -16,7 +16,7 @@ from eventstore.retention.retention import Keep
 from eventstore.sources import positions, refusals, standing
 from eventstore.sources.positions import MessageBatch, Refusal, SourcePosition, Taken
 from eventstore.sources.refusals import KeptRefusal, RefusalPlace
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import NOON, new_event
 
 COUNTS = (
@@ -198,7 +198,7 @@ async def test_refusals_are_kept_as_long_as_events(
 ) -> None:
     await positions.take(database, batch(position, 5, 7, refused=[5, 6]))
     await sql.execute("UPDATE hookledger.source_refusal SET at = now() - interval '31 days' WHERE source_offset = 5")
-    assert await retention.sweep(database, Keep(events=timedelta(days=30)), macs=OUTCOME_MACS) is not None
+    assert await retention.sweep(database, Keep(events=timedelta(days=30)), macs=LOG_MACS) is not None
     assert [each.offset for each in await refusals.page(database, after=None, limit=10)] == [6]
 
 

@@ -29,7 +29,7 @@ from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import Receiver, gate, once, receiver, status
-from tests.support.rows.credentials import MACS
+from tests.support.rows.credentials import LOG_MACS, MACS
 from tests.support.web.tokens import token
 
 TENANT = "acme"
@@ -101,6 +101,7 @@ async def _until_all_has_ended(it: PipelineProcess, there: Receiver, routes: dic
         ReplayPeriod(since=_PAST, until=_FUTURE),
         ReplayStatus.FAILED,
         CONTEXT,
+        macs=LOG_MACS,
     )
     await it.until_row("SELECT state = 'done' FROM hookledger.replay WHERE id = $1", failed.id)
     await it.until_accounted()
@@ -134,7 +135,7 @@ async def _publish(it: PipelineProcess, id: str, type: str, *, tenant: str = TEN
 async def _send_again(it: PipelineProcess, route: Route, event_id: str) -> None:
     (row,) = await it.rows("SELECT seq FROM hookledger.domain_event WHERE id = $1", event_id)
     await manual_retry.retry(
-        it.database, route_id=route.id, seq=row["seq"], request=RetryRequest(actor="test", origin="test")
+        it.database, route_id=route.id, seq=row["seq"], request=RetryRequest(actor="test", origin="test"), macs=LOG_MACS
     )
     await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE event_id = $1 AND number = 4", event_id)
 

@@ -28,7 +28,7 @@ LATE = _of_event("late-0")
 STUCK = "route_id = (SELECT route_id FROM parked_range)"
 HELD = "holder IS NOT NULL"
 PACKED = f"{STUCK} AND flush = (SELECT min(flush) FROM parked)"
-UNLIKE, UNSIGNED = "is not as a daemon wrote it", "has no MAC: no daemon wrote it"
+UNLIKE, UNSIGNED = "is not as somebody with the master key wrote it", "has no MAC: nobody with the master key wrote it"
 _COPY = "at, seq, tick, route_id, event_time, started_at, shard, status_code, number, duration_ms, route_version, is_test, outcome, error, tenant, event_id, event_type, key_ids, response_head, response_body, delivery_key"
 
 
@@ -160,7 +160,7 @@ TAMPERINGS = [
     Tampering("attempt, failed for good instead of waiting", f"UPDATE attempt SET outcome = 'failed' WHERE event_id = 'late-0'; DELETE FROM retry WHERE {LATE}", f"unexplained attempt .*outcome 1 .failed. {UNLIKE}"),
     Tampering("attempt, expired instead of waiting", _copied("event_id = 'late-0'", at="at + interval '1 day'", number="0", outcome="'expired'", status_code="NULL", error="NULL", key_ids="NULL", duration_ms="0", response_head="NULL", response_body="NULL", delivery_key="NULL") + f"; DELETE FROM retry WHERE {LATE}", f"unexplained attempt .*outcome 0 .expired. {UNSIGNED}"),
     Tampering("attempt, delivered at once though it failed first", f"DELETE FROM attempt WHERE {FLAKY_1}; UPDATE attempt SET number = 1 WHERE {FLAKY_2}", f"unexplained attempt .*outcome 1 .delivered. {UNLIKE}"),
-    Tampering("meta, the check value gone", "DELETE FROM meta WHERE key = 'master_key_check'", "unexplained meta .*it is gone, and with it the key of the MACs of outcomes"),
+    Tampering("meta, the check value gone", "DELETE FROM meta WHERE key = 'master_key_check'", "unexplained meta .*it is gone, and with it the key of the other MACs"),
     # ---- retries
     _retry("tick", "tick = tick + 1", "unexplained retry .*tick is"),
     _retry("event_time", "event_time = event_time - interval '1 second'", "unexplained retry .*event_time is"),
@@ -253,6 +253,13 @@ TAMPERINGS = [
     Tampering("resend, of another delivery", "UPDATE resend SET seq = (SELECT seq FROM domain_event WHERE id = 'lost')", "though nobody had it sent again"),
     Tampering("resend, of no event", "UPDATE resend SET seq = 99999", "unexplained (resend|attempt)"),
     Tampering("resend, of no route", "UPDATE resend SET route_id = gen_random_uuid()", "unexplained (resend|attempt)"),
+    Tampering("resend, by somebody else", "UPDATE resend SET actor = 'mallory'", f"unexplained resend .*manual retry .* {UNLIKE}"),
+    Tampering("resend, without a MAC", "UPDATE resend SET mac = NULL", f"unexplained resend .*manual retry .* {UNSIGNED}"),
+    Tampering("resend, repeated with its MAC", "INSERT INTO resend (at, route_id, seq, actor, origin, reason, mac) SELECT at, route_id, seq, actor, origin, reason, mac FROM resend LIMIT 1", f"unexplained resend .*manual retry .* {UNLIKE}"),
+    Tampering("resend, of what failed for good, and the delivery waits", "INSERT INTO resend (route_id, seq, actor, origin) SELECT route_id, seq, 'jane', 'api' FROM attempt WHERE event_id = 'first'; INSERT INTO retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant) SELECT a.route_id, a.seq, e.recorded_at, a.event_time, a.tick, a.shard, 1, now(), a.tenant FROM attempt a JOIN domain_event e USING (seq) WHERE a.event_id = 'first'", f"unexplained resend .*manual retry .* {UNSIGNED}"),
+    Tampering("replay, by somebody else", "UPDATE replay SET actor = 'mallory'", f"unexplained replay .*replay .* {UNLIKE}"),
+    Tampering("replay, of a longer period", "UPDATE replay SET until = until + interval '1 hour'", f"unexplained replay .*replay .* {UNLIKE}"),
+    Tampering("replay, without a MAC", "UPDATE replay SET mac = NULL", f"unexplained replay .*replay .* {UNSIGNED}"),
     Tampering("replay, deleted", "DELETE FROM replay", "though nobody had it sent again"),
     Tampering("replay, of another period", "UPDATE replay SET sendable_from = until", "though nobody had it sent again"),
     Tampering("replay, of another route", "UPDATE replay SET route_id = gen_random_uuid()", "though nobody had it sent again"),

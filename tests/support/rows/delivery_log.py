@@ -24,7 +24,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.web.application import App, app
 
 TENANT = "acme"
@@ -212,7 +212,7 @@ class _Writer:
             self._parked = self._parked[size:]
         for number, batch in enumerate(batches, 1):
             assert await recording.flush(
-                self._database, f"owner {self._tick}", epochs, batch, number=number, macs=OUTCOME_MACS
+                self._database, f"owner {self._tick}", epochs, batch, number=number, macs=LOG_MACS
             )
 
     def _attempt(self, event: asyncpg.Record, route_id: UUID, outcome: str, number: int) -> AttemptRow:

@@ -12,7 +12,7 @@ from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_health
 from eventstore.queries.metrics.route_health import HealthRow
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import parked, retry
 from tests.support.web.application import App
 
@@ -44,4 +44,4 @@ async def wait(app: App, route: dict[str, Any], *, parked_pairs: int, retries: i
         ],
         parked=[parked(shard=shard, seq=seq, route_id=route_id) for seq in range(1, parked_pairs + 1)],
     )
-    assert await recording.flush(app.database, "somebody", epochs, batch, number=1, macs=OUTCOME_MACS) == {shard}
+    assert await recording.flush(app.database, "somebody", epochs, batch, number=1, macs=LOG_MACS) == {shard}

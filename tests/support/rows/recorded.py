@@ -14,7 +14,7 @@ from eventstore.leases import lease
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, RetryRow
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.web.application import App
 
 TENANT = "acme"
@@ -71,7 +71,7 @@ class Recorded:
 
     async def _flush(self, flush: Flush) -> None:
         epochs = await lease.acquire(self.app.database, "me", [shard_of(TENANT)])
-        assert await recording.flush(self.app.database, "me", epochs, flush, number=next(_flushes), macs=OUTCOME_MACS)
+        assert await recording.flush(self.app.database, "me", epochs, flush, number=next(_flushes), macs=LOG_MACS)
 
 
 async def recorded(app: App, *, data: dict[str, Any] | None = None, id: str = "e1", **route: Any) -> Recorded:

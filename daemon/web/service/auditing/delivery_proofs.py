@@ -10,7 +10,7 @@ from aiohttp import web
 from daemon.commands import Conflict, NotFound
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.sealing.proof import DeliveryProof
-from daemon.credentials.outcome_check import OutcomeCheck
+from daemon.credentials.mac_check import MacCheck, name_of
 from daemon.sealing import proofs
 from daemon.sealing.proofs import NotKept, NotSealed, NotWhole, ProvenPair
 from daemon.telemetry.metrics import Metrics
@@ -20,7 +20,7 @@ from daemon.web.http.services import SERVICES
 from daemon.web.service.lookup import delivery_pair
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.postgres.query_pool import FairShare
-from eventstore.queries.auditing import outcomes
+from eventstore.queries.auditing import signed_rows
 from eventstore.queries.deliveries.delivery_log import ListPosition
 from eventstore.seals import places
 
@@ -68,16 +68,16 @@ async def proof_of(request: web.Request) -> DeliveryProof:
 
 
 async def _require_ours(request: web.Request, pair: ProvenPair) -> None:
-    """Nothing is proven of a delivery with an outcome that no daemon of ours wrote. Raises NotWhole."""
+    """Nothing is proven of a delivery of which a row was written by nobody of ours. Raises NotWhole."""
     database = query_database(request)
     try:
-        check = await OutcomeCheck.read(database, request.app[SERVICES].keychain.vault)
+        check = await MacCheck.read(database, request.app[SERVICES].keychain.vault)
     except SchemaMismatch as error:
         raise NotWhole(str(error)) from error
-    for each in await outcomes.of_delivery(database, pair.route_id, pair.seq, event_time=pair.event_time):
+    for each in await signed_rows.of_delivery(database, pair.route_id, pair.seq, event_time=pair.event_time):
         if check is None or (detail := check.fault(each)) is not None:
             what = "has no MAC that can be checked" if check is None else detail
-            raise NotWhole(f"outcome {each.row.number} ({each.row.outcome}) {what}: run hookledger audit")
+            raise NotWhole(f"{name_of(each)} {what}: run hookledger audit")
 
 
 async def sealed_at_of(request: web.Request, at: ListPosition) -> datetime | None:

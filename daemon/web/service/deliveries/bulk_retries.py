@@ -133,6 +133,7 @@ async def _begin(
         ReplayPeriod(since=min(times), until=max(times) + _LEAST),
         wanted,
         replace(context, request_id=None if context.request_id is None else _key(context.request_id, route.id)),
+        macs=request.app[SERVICES].keychain.log_macs,
         chosen=sorted(each.position.seq for each in found),
     )
 

@@ -58,7 +58,9 @@ async def count(request: web.Request, route: Route, of: ReplayPeriod, status: Re
 async def begin(request: web.Request, route: Route, of: ReplayPeriod, status: ReplayStatus, context: Context) -> Replay:
     """Begins a replay, or returns the replay that an earlier request with the same key began. Raises Conflict."""
     async with request.app[SLOTS].place(route.tenant):
-        return await replays.begin(query_database(request), route, of, status, context)
+        return await replays.begin(
+            query_database(request), route, of, status, context, macs=request.app[SERVICES].keychain.log_macs
+        )
 
 
 async def find(request: web.Request, route: Route) -> Replay:
@@ -90,7 +92,14 @@ async def retry_now(request: web.Request, pair: EventAndRoute, context: Context)
     timeline = services.index.timeline(pair.route_id)
     if timeline is None:
         raise NotFound("there is no such delivery")
-    return await replays.retry_now(services.command_database, timeline, pair, context, places=services.filter_places)
+    return await replays.retry_now(
+        services.command_database,
+        timeline,
+        pair,
+        context,
+        macs=services.keychain.log_macs,
+        places=services.filter_places,
+    )
 
 
 async def resendable_pair(request: web.Request) -> EventAndRoute:

@@ -25,7 +25,7 @@ from eventstore.progress.recording import Flush
 from eventstore.progress.steady_time import ClockReading, TimedReading
 from eventstore.retention.retention import Keep
 from tests.support.postgres.server_clock import ServerClock, database_of_its_own, server_clock
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import new_event, retry
 
 HOUR_SECONDS = 3600
@@ -60,7 +60,7 @@ class Watcher:
             Flush(retries=[row]),
             number=number,
             now=self.clock.now(),
-            macs=OUTCOME_MACS,
+            macs=LOG_MACS,
         )
         assert held == {SHARD}
 
@@ -123,7 +123,7 @@ async def test_a_step_is_told_once_in_log_metric_and_status(clock: ServerClock, 
 
 async def test_after_a_step_of_weeks_there_is_a_partition_at_once(clock: ServerClock, moved: Database) -> None:
     """As on a machine that was suspended: nobody could publish until the next time partitions are made."""
-    maintenance = Maintenance(moved, Keep(), OUTCOME_MACS, Tunables(partition_seconds=3600.0))
+    maintenance = Maintenance(moved, Keep(), LOG_MACS, Tunables(partition_seconds=3600.0))
     it = Watcher(moved, "me")
     it.watch.on_step = maintenance.hurry
     await it.take(SHARD)

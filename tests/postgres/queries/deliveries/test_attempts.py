@@ -10,7 +10,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.deliveries import attempts
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 OTHER = UUID(int=7)
@@ -28,7 +28,7 @@ async def test_attempts_come_in_the_order_of_recording(database: Database) -> No
         Flush(attempts=[attempt(seq=1, number=2), attempt(seq=1, route_id=OTHER), attempt(seq=3)]),
     ]
     for number, batch in enumerate(batches, 1):
-        await recording.flush(database, "me", epochs, batch, number=number, macs=OUTCOME_MACS)
+        await recording.flush(database, "me", epochs, batch, number=number, macs=LOG_MACS)
     found = await attempts.attempts(database, [ROUTE], first=1, last=2)
     assert sorted((row.seq, row.number) for row in found) == [(1, 1), (1, 2), (2, 1)]
     one = [row for row in found if row.seq == 1]
@@ -53,7 +53,7 @@ async def test_of_a_delivery_that_was_sent_very_often_the_newest_attempts_are_re
     outcomes = ("retrying", "delivered", "retrying", "retrying", "failed", "delivered")
     rows = [attempt(seq=1, number=number, outcome=outcome) for number, outcome in enumerate(outcomes, 1)]
     other = [attempt(seq=1, number=number, outcome="retrying", route_id=OTHER) for number in range(1, 6)]
-    await recording.flush(database, "me", epochs, Flush(attempts=rows + other), number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, Flush(attempts=rows + other), number=1, macs=LOG_MACS)
 
     found = await attempts.attempts(database, [ROUTE, OTHER], first=1, last=1)
     exchanges = await attempts.exchanges(database, ROUTE, 1, event_time=attempt().event_time)
@@ -69,7 +69,7 @@ async def test_pending_deliveries_tell_where_they_wait(database: Database) -> No
         retries=[retry(seq=1, failures=4, after=timedelta(hours=1)), retry(seq=9)],
         parked=[parked(seq=seq) for seq in (2, 3, 10)] + [parked(seq=2, route_id=OTHER)],
     )
-    await recording.flush(database, "me", epochs, batch, number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, batch, number=1, macs=LOG_MACS)
     found = {}
     for seq in (1, 2, 4):
         waiting = await attempts.waiting(database, [ROUTE, OTHER], seq=seq, event_time=parked().event_time)

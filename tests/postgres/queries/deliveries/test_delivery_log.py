@@ -10,7 +10,7 @@ from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.deliveries import delivery_log
 from eventstore.queries.deliveries.delivery_log import TOP, ListScope
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import ROUTE, TENANTS, attempt
 
 
@@ -25,7 +25,7 @@ async def test_a_delivery_is_not_cut_in_two_by_the_end_of_a_stretch(
     epochs = await lease.acquire(database, "me", range(16))
     outcomes = ["failed", "failed", "delivered", "failed", "failed"]
     history = [attempt(seq=1, number=number, outcome=word) for number, word in enumerate(outcomes, 1)]
-    await recording.flush(database, "me", epochs, Flush(attempts=history), number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, Flush(attempts=history), number=1, macs=LOG_MACS)
 
     stretch = await delivery_log.attempted(database, scope, TOP, rows, outcome="delivered")
 

@@ -14,7 +14,7 @@ from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_health, route_metrics, tally
 from eventstore.queries.metrics.route_health import FailingCount, FailingPosition, HealthRow
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 START = datetime(2026, 11, 23, 13, tzinfo=UTC)
@@ -57,7 +57,7 @@ async def test_what_waits_is_counted_with_when_the_first_retry_is_due(database: 
         retries=[retry(shard=3, seq=1, after=timedelta(minutes=5)), retry(shard=3, seq=2, after=timedelta(hours=1))],
         parked=[parked(shard=3, seq=seq) for seq in (3, 4, 5)],
     )
-    await recording.flush(database, "me", epochs, batch, number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, batch, number=1, macs=LOG_MACS)
     waiting = (await route_health.read(database, [ROUTE]))[ROUTE].waiting
     assert (waiting.number, waiting.parked, waiting.is_exact) == (5, 3, True)
     assert waiting.due_at is not None
@@ -71,8 +71,8 @@ async def test_what_was_taken_out_of_a_packed_row_waits_no_more(database: Databa
         attempts=[attempt(shard=3, seq=6), attempt(shard=3, seq=20)],  # was never parked, nor is of these rows
         parked=[parked(shard=3, seq=seq) for seq in (5, 7, 8, 9)],
     )
-    await recording.flush(database, "me", epochs, first, number=1, macs=OUTCOME_MACS)
-    await recording.flush(database, "me", epochs, Flush(parked=[parked(shard=3, seq=10)]), number=2, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, first, number=1, macs=LOG_MACS)
+    await recording.flush(database, "me", epochs, Flush(parked=[parked(shard=3, seq=10)]), number=2, macs=LOG_MACS)
 
     async def waiting() -> tuple[int, int, int]:
         stored = (await route_health.read(database, [ROUTE]))[ROUTE].waiting
@@ -81,23 +81,23 @@ async def test_what_was_taken_out_of_a_packed_row_waits_no_more(database: Databa
     assert await waiting() == (5, 5, 5)
     sent = [attempt(shard=3, seq=5), attempt(shard=3, seq=7, outcome="retrying")]
     await recording.flush(
-        database, "me", epochs, Flush(attempts=sent, retries=[retry(shard=3, seq=7)]), number=3, macs=OUTCOME_MACS
+        database, "me", epochs, Flush(attempts=sent, retries=[retry(shard=3, seq=7)]), number=3, macs=LOG_MACS
     )
     assert await waiting() == (4, 3, 4)
     again = [attempt(shard=3, seq=7, number=2, outcome="retrying")]
     await recording.flush(
-        database, "me", epochs, Flush(attempts=again, retries=[retry(shard=3, seq=7)]), number=4, macs=OUTCOME_MACS
+        database, "me", epochs, Flush(attempts=again, retries=[retry(shard=3, seq=7)]), number=4, macs=LOG_MACS
     )
     assert await waiting() == (4, 3, 4)
     in_flight = Flush(retries=[retry(shard=3, seq=8, is_held=True)])  # while its shard changes hands
-    await recording.flush(database, "me", epochs, in_flight, number=5, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, in_flight, number=5, macs=LOG_MACS)
     assert await waiting() == (4, 2, 4)
 
 
 async def test_a_request_under_way_is_no_next_retry(database: Database) -> None:
     epochs = await lease.acquire(database, "me", [3])
     await recording.flush(
-        database, "me", epochs, Flush(retries=[retry(shard=3, seq=1, is_held=True)]), number=1, macs=OUTCOME_MACS
+        database, "me", epochs, Flush(retries=[retry(shard=3, seq=1, is_held=True)]), number=1, macs=LOG_MACS
     )
     waiting = (await route_health.read(database, [ROUTE]))[ROUTE].waiting
     assert (waiting.number, waiting.due_at) == (1, None)

@@ -18,7 +18,7 @@ from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_metrics, tally
 from eventstore.queries.metrics.route_metrics import Counts
 from tests.support.postgres.queries import Connect
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.rows.outcomes import INSERT, note
 from tests.support.values.builders import ROUTE, attempt, parked, retry
 
@@ -82,14 +82,14 @@ async def test_a_flush_counts_what_it_writes_once_and_what_it_may_not_write_neve
     epochs = await lease.acquire(database, "me", [3])
     batch = Flush(attempts=[attempt(shard=3, seq=1), attempt(shard=4, seq=2), attempt(shard=3, seq=3, number=2)])
     for _ in range(2):  # the answer was lost
-        assert await recording.flush(database, "me", epochs | {4: 1}, batch, number=1, macs=OUTCOME_MACS) == {3}
+        assert await recording.flush(database, "me", epochs | {4: 1}, batch, number=1, macs=LOG_MACS) == {3}
     assert await total(database) == Counts(successful=2, successful_retries=1)
     assert await sql.fetchval(TALLIES) == 1
 
 
 async def test_a_flush_without_outcomes_leaves_nothing_to_add_up(database: Database, sql: asyncpg.Connection) -> None:
     epochs = await lease.acquire(database, "me", [3])
-    await recording.flush(database, "me", epochs, Flush(checkpoints={3: 1}), number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, Flush(checkpoints={3: 1}), number=1, macs=LOG_MACS)
     await note(sql, "delivered", is_test=True)
     assert await sql.fetchval(TALLIES) == 0
 
@@ -235,7 +235,7 @@ async def test_what_waits_is_pending(database: Database) -> None:
         retries=[retry(shard=3, seq=1), retry(shard=3, seq=2, route_id=OTHER)],
         parked=[parked(shard=3, seq=3), parked(shard=3, seq=4)],
     )
-    await recording.flush(database, "me", epochs, batch, number=1, macs=OUTCOME_MACS)
+    await recording.flush(database, "me", epochs, batch, number=1, macs=LOG_MACS)
     assert (await route_metrics.read(database, ROUTE)).pending == 3
     assert (await route_metrics.read(database, OTHER)).pending == 1
     assert (await route_metrics.read(database, uuid4())).pending == 0

@@ -23,7 +23,7 @@ from eventstore.progress.rows import RECORDED
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
 from tests.support.audit.seals import seal
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import attempt, new_event
 from tests.support.web.application import App
 from tests.support.web.tokens import bearer, token
@@ -48,7 +48,7 @@ async def record(app: App, route: dict[str, Any], *, seq: int, event_id: str, nu
             f"INSERT INTO hookledger.attempt ({', '.join(RECORDED)}) "
             f"VALUES ({', '.join(f'${place}' for place in range(1, len(RECORDED) + 1))})",
             *row,
-            OUTCOME_MACS.of(row),
+            LOG_MACS.of_outcome(row),
         )
 
 
@@ -233,7 +233,9 @@ async def test_a_proof_with_anything_changed_is_refused(app: App) -> None:
             pytest.fail(f"{place} was changed, and nobody noticed")
 
 
-@pytest.mark.parametrize(("mac", "told"), [("NULL", "has no MAC: no daemon wrote it"), ("'x'", "is not as a daemon")])
+@pytest.mark.parametrize(
+    ("mac", "told"), [("NULL", "has no MAC: nobody with the master key"), ("'x'", "is not as somebody")]
+)
 async def test_nothing_is_proven_of_an_outcome_that_nobody_of_ours_wrote(app: App, mac: str, told: str) -> None:
     """It is sealed like any other, so that a proof of it would convince everybody."""
     path = await delivered(app, "e1")

@@ -13,7 +13,7 @@ from eventstore.leases import lease
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import tally
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.rows.outcomes import note
 from tests.support.values.builders import parked, retry
 from tests.support.web.application import App, app, path
@@ -77,7 +77,7 @@ async def test_what_waits_is_pending_delivery(database_url: str) -> None:
             retries=[retry(shard=5, seq=1, route_id=route_id)],
             parked=[parked(shard=5, seq=seq, route_id=route_id) for seq in (2, 3)],
         )
-        assert await recording.flush(opened.database, "somebody", epochs, batch, number=1, macs=OUTCOME_MACS) == {5}
+        assert await recording.flush(opened.database, "somebody", epochs, batch, number=1, macs=LOG_MACS) == {5}
         shown = await metrics(opened, route)
         assert (shown["pending_delivery"], counts(shown)) == (3, NOTHING)
 

@@ -12,7 +12,7 @@ from eventstore.leases import lease
 from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.events import missed_events
-from tests.support.rows.credentials import OUTCOME_MACS
+from tests.support.rows.credentials import LOG_MACS
 from tests.support.values.builders import attempt, new_event
 from tests.support.web import pages
 from tests.support.web.application import TARGET, App, path
@@ -86,7 +86,7 @@ async def test_it_lists_the_latest_deliveries_and_no_others(app: App) -> None:
     for number, route_id in enumerate([route["id"]] * 9 + [other["id"]], 1):
         row = attempt(seq=number, event_id=f"evt-{number}", route_id=route_id)
         row = row._replace(tenant="acme", event_time=now + timedelta(seconds=number), started_at=now)
-        await recording.flush(app.database, "me", epochs, Flush(attempts=[row]), number=number, macs=OUTCOME_MACS)
+        await recording.flush(app.database, "me", epochs, Flush(attempts=[row]), number=number, macs=LOG_MACS)
     page = await pages.get(app, at(route))
     assert page.words(".deliveries .row-id") == [f"evt-{number}" for number in range(9, 1, -1)]
 
