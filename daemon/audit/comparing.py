@@ -127,7 +127,8 @@ async def _compare(database: Database, scope: AuditScope, report: AuditReport, m
     _note(report, await mac_faults.of_credentials(database, means.vault, tenant=tenant))
     if means.vault is not None:
         known = {(finding.table, finding.key) for finding in report.findings}
-        _note(report, await mac_faults.of_log(database, means.vault, start, end, tenant=tenant, known=known))
+        async for finding in mac_faults.of_log(database, means.vault, start, end, tenant=tenant, known=known):
+            report.add(finding)
 
 
 async def _judge(

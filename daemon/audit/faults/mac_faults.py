@@ -62,24 +62,25 @@ async def of_log(
     *,
     tenant: str | None,
     known: Collection[tuple[str, str]],
-) -> list[AuditFinding]:
+) -> AsyncIterator[AuditFinding]:
     """The findings about the outcomes that were recorded in [start, end), but for those of which something is `known`,
-    by table and key; without a tenant also about manual retries and replays. Raises WrongMasterKey.
+    by table and key; without a tenant also about manual retries and replays. There may be one for each row. Raises
+    WrongMasterKey.
     """
     try:
         check = await MacCheck.read(database, vault)
     except SchemaMismatch as error:
-        return [_of_check_value(str(error))]
-    findings: list[AuditFinding] = []
+        yield _of_check_value(str(error))
+        return
     async for page in _pages(database, start, end, tenant=tenant):
         if check is None:
-            return [_of_check_value("it is gone, and with it the key of the other MACs")]
+            yield _of_check_value("it is gone, and with it the key of the other MACs")
+            return
         for each in page:
             if (detail := check.fault(each)) is not None:
                 finding = _of_row(each, f"{name_of(each)} {detail}")
                 if (finding.table, finding.key) not in known:
-                    findings.append(finding)
-    return findings
+                    yield finding
 
 
 async def _pages(

@@ -254,8 +254,8 @@ async def of_version_8(empty_database_url: str) -> AsyncIterator[asyncpg.Connect
 
 async def without_mac(database: Database, vault: Vault) -> list[str]:
     """The outcomes that an audit says nobody of ours has written, by their seq."""
-    found = await mac_faults.of_log(database, vault, audit.BEGINNING, audit.END, tenant=None, known=())
-    return [finding.key.rpartition(" ")[2] for finding in found]
+    found = mac_faults.of_log(database, vault, audit.BEGINNING, audit.END, tenant=None, known=())
+    return [finding.key.rpartition(" ")[2] async for finding in found]
 
 
 async def test_outcomes_from_before_need_no_mac_and_those_after_do(
@@ -288,6 +288,20 @@ async def test_outcomes_from_before_that_were_restored_need_none_either(
     assert await without_mac(database, vault) == ["2"]
 
 
+async def test_outcomes_from_before_that_were_restored_before_they_were_sealed_need_none_either(
+    of_version_8: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    sql, vault = of_version_8, Vault([KEY])
+    await store.migrate(configured(tmp_path, KEY), database)
+    await sql.execute("UPDATE hookledger.meta SET value = '42' WHERE key = 'system_identifier'")
+    await sql.execute("UPDATE hookledger.attempt SET txid = 9000000000")  # of the other cluster
+    assert await lineage.begin(database) is not None
+    await seal(database)
+    assert await without_mac(database, vault) == []
+    await sql.execute(OUTCOME, 2)
+    assert await without_mac(database, vault) == ["2"]
+
+
 async def test_outcomes_of_a_version_that_was_taken_back_are_not_let_pass(
     of_version_8: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -301,7 +315,8 @@ async def test_outcomes_of_a_version_that_was_taken_back_are_not_let_pass(
     await of_version_8.execute("UPDATE hookledger.meta SET value = '9' WHERE key = 'schema_version'")
     with pytest.raises(SchemaMismatch, match="is from before this version"):
         await Vault([KEY]).check(database)
-    (found,) = await mac_faults.of_log(database, Vault([KEY]), audit.BEGINNING, audit.END, tenant=None, known=())
+    told = mac_faults.of_log(database, Vault([KEY]), audit.BEGINNING, audit.END, tenant=None, known=())
+    (found,) = [each async for each in told]
     assert (found.table, found.key) == ("meta", "key master_key_check")
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from daemon.commands import Conflict, NotFound
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.sealing.proof import DeliveryProof
+from daemon.credentials.keys import WrongMasterKey
 from daemon.credentials.mac_check import MacCheck, name_of
 from daemon.sealing import proofs
 from daemon.sealing.proofs import NotKept, NotSealed, NotWhole, ProvenPair
@@ -72,7 +73,7 @@ async def _require_ours(request: web.Request, pair: ProvenPair) -> None:
     database = query_database(request)
     try:
         check = await MacCheck.read(database, request.app[SERVICES].keychain.vault)
-    except SchemaMismatch as error:
+    except (SchemaMismatch, WrongMasterKey) as error:
         raise NotWhole(str(error)) from error
     for each in await signed_rows.of_delivery(database, pair.route_id, pair.seq, event_time=pair.event_time):
         if check is None or (detail := check.fault(each)) is not None:
