@@ -469,16 +469,26 @@ function showState(element) {
   }
 }
 
-// Replaces a part, and keeps the focus on its links and buttons and its details open.
+// Replaces a part, and keeps the focus on its links and buttons and its details open: those of the same row (`data-key`),
+// wherever it is now. What has gone with its row leaves its place to no other.
 function refresh(element, html) {
-  const within = () => [...element.querySelectorAll("a, button, summary")];
-  const [href, index] = [document.activeElement.getAttribute("href"), within().indexOf(document.activeElement)];
-  const open = [...element.querySelectorAll("details")].map((each) => each.open);
+  const places = (selector) => {
+    const counts = new Map();
+    return [...element.querySelectorAll(selector)].map((each) => {
+      const row = each.closest("[data-key]")?.dataset.key ?? "";
+      counts.set(row, (counts.get(row) ?? 0) + 1);
+      return { each, row, place: `${row} ${counts.get(row)}`, href: each.getAttribute("href") };
+    });
+  };
+  const focusable = "a, button, summary";
+  const before = places(focusable).find(({ each }) => each === document.activeElement);
+  const open = new Map(places("details").map(({ each, place }) => [place, each.open]));
   replaceContent(element, html);
-  for (const [n, each] of element.querySelectorAll("details").entries()) each.open = open[n] ?? each.open;
-  if (index < 0) return;
-  const same = within().find((each) => href && each.getAttribute("href") === href);
-  (same ?? within()[index])?.focus({ preventScroll: true });
+  for (const { each, place } of places("details")) each.open = open.get(place) ?? each.open;
+  if (!before) return;
+  const now = places(focusable);
+  const isSame = ({ row, href }) => href && href === before.href && row === before.row;
+  (now.find(isSame) ?? now.find(({ place }) => place === before.place))?.each.focus({ preventScroll: true });
 }
 
 const BEHAVIOURS = {
