@@ -39,19 +39,28 @@ function debounced(action) {
 
 // ---- behaviours, by the attribute that declares them ----
 
+// Shows for a moment what came of a click. `label` is an element or a text; clicks meanwhile begin the moment anew.
+function labelling(label) {
+  const before = label.textContent;
+  let timer;
+  return (text) => {
+    clearTimeout(timer);
+    label.textContent = text;
+    timer = setTimeout(() => (label.textContent = before), 2000);
+  };
+}
+
 function copying(button, text) {
   button.hidden = false;
-  const label = button.querySelector("[data-copy-label]");
-  const before = label.textContent;
+  const label = labelling(button.querySelector("[data-copy-label]"));
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(text());
-      label.textContent = "Copied";
+      label("Copied");
       announce("Copied");
     } catch {
-      label.textContent = "Select and copy";
+      label("Select and copy");
     }
-    setTimeout(() => (label.textContent = before), 2000);
   });
 }
 
@@ -106,10 +115,20 @@ function fragment(source) {
   source.addEventListener(source.dataset.on ?? "input", load);
 }
 
+// Puts what the page of a link shows to be copied into its place. A refusal stands below, and the link can be tried again.
 function reveal(anchor) {
+  const refusal = document.createElement("div");
   anchor.addEventListener("click", async (event) => {
     event.preventDefault();
-    replaceContent(document.querySelector(anchor.dataset.reveal), await fetchPart(anchor.href));
+    const place = document.querySelector(anchor.dataset.reveal);
+    const html = await fetchPart(anchor.href);
+    replaceContent(refusal, html);
+    if (!refusal.querySelector("[data-copy]")) {
+      place.after(refusal);
+      return announce(refusal.textContent);
+    }
+    refusal.remove();
+    replaceContent(place, html);
     announce("Shown");
   });
 }
@@ -215,6 +234,7 @@ function menu(details) {
 
 // Copies what the page of a link shows to be copied; if that cannot be, the link leads there.
 function copyFrom(anchor) {
+  const label = labelling(anchor.firstChild);
   anchor.addEventListener("click", async (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
@@ -227,10 +247,8 @@ function copyFrom(anchor) {
     } catch {
       return location.assign(anchor.href);
     }
-    const [label, before] = [anchor.firstChild, anchor.firstChild.textContent];
-    label.textContent = "Copied";
+    label("Copied");
     announce("Copied");
-    setTimeout(() => (label.textContent = before), 2000);
   });
 }
 
