@@ -39,6 +39,40 @@ function debounced(action) {
 
 // ---- behaviours, by the attribute that declares them ----
 
+// What was changed in a form is kept with its page in the history of the tab, for the way back to it: as changes of what
+// the server wrote, which may be something else by then. `data-keep` names the hidden field that says what the form was
+// opened with. Until the form is sent, this is kept too, so that saving tells of what others have changed since. The id
+// of a new one is kept for good, so that it is not made twice. Secrets are not kept.
+function keep(form) {
+  const opened = form.elements[form.dataset.keep];
+  const fields = () => [...form.querySelectorAll("input[name]:not([type=hidden], [data-secret]), textarea:not([data-secret])")];
+  const isTick = (each) => each.type === "checkbox" || each.type === "radio";
+  const nameOf = (each) => (isTick(each) ? `${each.name}=${each.value}` : each.name);
+  const { changes = {}, opened: before } = history.state?.typed ?? {};
+  if (before) opened.value = before;
+  for (const each of fields().filter((field) => nameOf(field) in changes)) {
+    each[isTick(each) ? "checked" : "value"] = changes[nameOf(each)];
+    const details = each.closest("details");
+    if (details) details.open = true;
+  }
+  let isSent = false;
+  const write = () => {
+    const isChanged = (each) => (isTick(each) ? each.checked !== each.defaultChecked : each.value !== each.defaultValue);
+    const now = fields().filter(isChanged).map((each) => [nameOf(each), isTick(each) ? each.checked : each.value]);
+    const typed = { changes: Object.fromEntries(now), opened: isSent && opened.name !== "once" ? "" : opened.value };
+    history.replaceState({ ...history.state, typed }, "");
+  };
+  const later = debounced(write);
+  form.addEventListener("input", () => {
+    isSent = false;
+    later();
+  });
+  form.addEventListener("submit", () => {
+    isSent = true;
+    write();
+  });
+}
+
 // Shows for a moment what came of a click. `label` is an element or a text; clicks meanwhile begin the moment anew.
 function labelling(label) {
   const before = label.textContent;
@@ -510,6 +544,7 @@ function refresh(element, html) {
 }
 
 const BEHAVIOURS = {
+  "form[data-keep]": keep, // before those that follow its fields
   "[data-copy]": (button) => copying(button, () => button.dataset.copy),
   "[data-copy-near]": (button) => copying(button, () => button.closest(".code").querySelector("pre").textContent),
   "a[data-dialog]": (anchor) => anchor.addEventListener("click", (event) => openDialog(event, anchor)),
