@@ -98,30 +98,6 @@ async def test_the_numbers_of_a_list_change_with_its_rows(visit: Visit, live: Li
     await expect(page.locator("#webhook-rows")).to_contain_text("No webhook fits now. 0 webhooks of 1")
 
 
-async def test_an_open_menu_stays_with_its_webhook_when_rows_come_above_it(
-    visit: Visit, live: Live, tenant: str
-) -> None:
-    await live.webhook(tenant, "first", f"/{tenant}", ["order.*"], enabled=False)
-    page = await visit.at(f"/t/{tenant}/webhooks")
-    menu, rows = page.locator("details.menu[open]"), page.locator("#webhooks tbody tr")
-    await page.locator("summary", has_text="Commands for first").click()
-    await menu.get_by_role("button", name="Enable").focus()
-    await live.webhook(tenant, "second", f"/{tenant}", ["order.*"], enabled=False)
-    await expect(rows).to_have_count(2)
-    await expect(menu.locator("summary")).to_have_text("Commands for first")
-    await expect(page.get_by_role("row", name="first").get_by_role("button", name="Enable")).to_be_focused()
-
-
-async def test_a_menu_that_goes_with_its_webhook_opens_no_other(visit: Visit, live: Live, tenant: str) -> None:
-    webhooks = [await live.webhook(tenant, name, f"/{tenant}", ["order.*"]) for name in ("first", "second", "third")]
-    page = await visit.at(f"/t/{tenant}/webhooks")
-    await page.locator("summary", has_text="Commands for second").click()
-    await webhooks[1].delete()
-    await expect(page.locator("#webhooks tbody tr")).to_have_count(2)
-    await expect(page.locator("details.menu[open]")).to_have_count(0)
-    assert await page.evaluate("document.activeElement === document.body")
-
-
 async def test_a_log_is_called_live_only_while_it_is(visit: Visit, live: Live, tenant: str) -> None:
     await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     answers = asyncio.Event()

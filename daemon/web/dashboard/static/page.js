@@ -5,6 +5,7 @@ const POLL_MS = 1000;
 const SLOWEST_POLL_MS = 10000;
 const ANSWER_MS = 10000;
 const MOST_MISSES = 2;
+const SELECTION_MS = 30000; // what is selected for longer has been forgotten
 const SILENT_MS = 40000; // live.py sends something every 15 seconds
 
 // ---- announcements, requests, content ----
@@ -105,11 +106,12 @@ async function openDialog(event, anchor) {
   event.preventDefault();
   if (isOpening) return;
   isOpening = true;
-  await showDialog(anchor.href).catch(() => location.assign(anchor.href));
+  await showDialog(anchor).catch(() => location.assign(anchor.href));
   isOpening = false;
 }
 
-async function showDialog(url) {
+async function showDialog(anchor) {
+  const url = anchor.href;
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok || answer.redirected) return location.assign(url);
@@ -131,7 +133,12 @@ async function showDialog(url) {
     dialog.setAttribute("aria-labelledby", heading.id);
   }
   dialog.append(body);
-  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (anchor.isConnected) return; // the browser gives it the focus back
+    const links = [...document.querySelectorAll("a[data-dialog]")];
+    links.find((each) => each.href === url)?.focus({ preventScroll: true });
+  });
   document.body.append(dialog);
   start(dialog);
   dialog.showModal();
@@ -299,7 +306,12 @@ function count(element) {
 // The pill beside the heading is true at each moment: a stream may be silent for long though nobody is there any more.
 function live(element) {
   const pill = document.querySelector("[data-live-state]");
-  let [stream, heardAt] = [null, 0];
+  let [stream, heardAt, newest] = [null, 0, null];
+  const update = () => {
+    if (newest === null || isSelected(element)) return;
+    refresh(element, newest);
+    newest = null;
+  };
   const show = (text) => {
     [pill.hidden, pill.textContent] = [false, text];
     pill.classList.toggle("pill-ok", text === "Live");
@@ -317,7 +329,8 @@ function live(element) {
     stream.addEventListener("heartbeat", hear);
     stream.addEventListener("message", (event) => {
       hear();
-      refresh(element, event.data);
+      newest = event.data;
+      update();
     });
     stream.addEventListener("error", () => {
       if (stream.readyState !== EventSource.CLOSED) return show("Connecting"); // the browser does so by itself
@@ -326,7 +339,10 @@ function live(element) {
       announce(pill.dataset.liveState);
     });
   };
-  const watch = setInterval(() => Date.now() - heardAt > SILENT_MS && connect(), POLL_MS);
+  const watch = setInterval(() => {
+    update();
+    if (Date.now() - heardAt > SILENT_MS) connect();
+  }, POLL_MS);
   connect();
   addEventListener("pagehide", () => stream.close());
 }
@@ -450,7 +466,7 @@ function auto(form) {
 function poll(element) {
   const [url, every] = [element.dataset.poll, Number(element.dataset.every)];
   const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
-  let [shown, etag, announced, wait] = ["", "", every ? said() : "", every || POLL_MS];
+  let [shown, newest, etag, announced, wait] = ["", "", "", every ? said() : "", every || POLL_MS];
   let [freshAt, misses] = [new Date(), 0];
   const version = () => element.querySelector("[data-version]")?.dataset.version;
   const loaded = version();
@@ -467,9 +483,9 @@ function poll(element) {
       if (answer) freshAt = new Date();
       if (misses >= MOST_MISSES) tellStale(`The server does not answer: ${seenAt(freshAt)} It is asked again and again.`);
       if (answer?.html !== undefined) etag = answer.etag;
-      const html = answer?.html ?? shown;
-      wait = every || (html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
-      if (html !== shown) refresh(element, (shown = html));
+      newest = answer?.html ?? newest;
+      wait = every || (newest === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
+      if (newest !== shown && !isSelected(element)) refresh(element, (shown = newest));
       offerRefresh();
       showState(element);
       if (!misses) tellStale(version() !== loaded && "It was changed meanwhile. ", "to see all of it as it is now");
@@ -521,8 +537,17 @@ function showState(element) {
   }
 }
 
+let selectedAt = 0;
+document.addEventListener("selectionchange", () => (selectedAt = Date.now()));
+
+// True while somebody selects a text of a part to copy it: replacing the part would take the selection away.
+function isSelected(element) {
+  const selection = getSelection();
+  return Date.now() - selectedAt < SELECTION_MS && !selection.isCollapsed && element.contains(selection.anchorNode);
+}
+
 // Replaces a part, and keeps the focus on its links and buttons and its details open: those of the same row (`data-key`),
-// wherever it is now. What has gone with its row leaves its place to no other.
+// wherever it is now. What has gone with its row leaves its place to no other. What is scrolled within it stays so.
 function refresh(element, html) {
   const places = (selector) => {
     const counts = new Map();
@@ -535,8 +560,11 @@ function refresh(element, html) {
   const focusable = "a, button, summary";
   const before = places(focusable).find(({ each }) => each === document.activeElement);
   const open = new Map(places("details").map(({ each, place }) => [place, each.open]));
+  const scrollable = "[tabindex='0']";
+  const scrolled = new Map(places(scrollable).map(({ each, place }) => [place, [each.scrollLeft, each.scrollTop]]));
   replaceContent(element, html);
   for (const { each, place } of places("details")) each.open = open.get(place) ?? each.open;
+  for (const { each, place } of places(scrollable)) [each.scrollLeft, each.scrollTop] = scrolled.get(place) ?? [0, 0];
   if (!before) return;
   const now = places(focusable);
   const isSame = ({ row, href }) => href && href === before.href && row === before.row;
