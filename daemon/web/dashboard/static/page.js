@@ -413,11 +413,11 @@ function zoneOf(footer) {
 }
 
 // A field has a moment in the reader's zone, and its form sends it in UTC. A form that has one as a text, because it is
-// no moment, is in UTC as a whole. A moment that nobody touches stays itself, though in autumn an hour comes twice.
+// no moment, is in UTC as a whole. A moment that nobody touches stays itself: a field has whole seconds, and in autumn an
+// hour comes twice.
 function localField(input) {
   if (input.form.querySelector("[data-in-utc]")) return;
-  const given = `${input.value}Z`;
-  const at = new Date(given);
+  const at = new Date(`${input.value}Z`);
   if (input.value) {
     const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
     input.value = `${day}T${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
@@ -427,7 +427,7 @@ function localField(input) {
   input.form.addEventListener("formdata", ({ formData }) => {
     if (!input.value) return;
     const entered = () => `${new Date(input.value).toISOString().slice(0, 19)}Z`;
-    formData.set(input.name, input.value === shown ? given : entered());
+    formData.set(input.name, input.value === shown ? input.dataset.exact : entered());
   });
 }
 
