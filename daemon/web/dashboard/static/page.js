@@ -43,7 +43,7 @@ function debounced(action) {
 // What was changed in a form is kept with its page in the history of the tab, for the way back to it: as changes of what
 // the server wrote, which may be something else by then. `data-keep` names the hidden field that says what the form was
 // opened with. Until the form is sent, this is kept too, so that saving tells of what others have changed since. The id
-// of a new one is kept for good, so that it is not made twice. Secrets are not kept.
+// of a new one is kept for good, so that it is not made twice. Secrets and pasted events are not kept.
 function keep(form) {
   const opened = form.elements[form.dataset.keep];
   const fields = () => [...form.querySelectorAll("input[name]:not([type=hidden], [data-secret]), textarea:not([data-secret])")];
