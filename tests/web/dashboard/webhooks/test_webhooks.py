@@ -155,6 +155,16 @@ async def test_the_past_shows_webhooks_as_they_were(app: App) -> None:
     assert now.one(".empty h2").text == "No webhooks now"
 
 
+async def test_what_was_saved_stays_marked_when_the_rows_are_loaded_again(app: App) -> None:
+    await app.route(name="Other")
+    route = await app.route(name="Orders")
+    page = await pages.get(app, f"{LIST}?done=created&saved={route['id']}")
+    assert page.words(".saved .saved-mark") == ["New"]
+    rows = await pages.get(app, str(page.one("#webhook-rows")["data-poll"]), headers=pages.PART)
+    assert rows.words(".saved .saved-mark") == ["New"]
+    assert rows.words(".saved th a") == ["Orders"]
+
+
 async def test_the_past_of_those_that_fail_is_the_past_of_all(app: App) -> None:
     route = await app.route(name="Orders")
     page = await pages.get(app, f"{LIST}?status=failing&q=order&as_of={route['created_at']}")
