@@ -7,6 +7,7 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import Visiting
 from tests.support.browser.chromium import NARROW, Visit
 from tests.support.browser.live import Live
+from tests.support.receivers.receiver import Receiver, ok
 
 
 async def test_an_open_menu_stays_with_its_webhook_when_rows_come_above_it(
@@ -71,6 +72,28 @@ async def test_a_log_that_is_followed_waits_for_what_is_selected(visit: Visit, l
     assert await page.evaluate("getSelection().toString()") == first
     await page.evaluate("getSelection().empty()")
     await expect(page.locator(rows)).to_have_count(2)
+
+
+async def test_a_delivery_is_followed_again_once_its_next_attempt_is_due(
+    visit: Visit, live: Live, there: Receiver, tenant: str
+) -> None:
+    place = f"/busy/{tenant}"
+    webhook = await live.webhook(tenant, "Orders", place, ["order.*"])
+    await webhook.happen("order.create")
+    await webhook.until_told_to_wait()
+    (delivery,) = await webhook.deliveries()
+    page = await visit.context.new_page()
+    await page.clock.install()
+    await page.goto(f"{visit.base}/t/{tenant}/deliveries/{delivery['id']}")
+    title = page.locator("#why")
+    await expect(title).to_have_text("It is still to be delivered")
+    there.answer[place] = ok
+    await live.ask("POST", f"/v1/tenants/{tenant}/deliveries/{delivery['id']}/retry")
+    await webhook.until(1, "delivered")
+    await page.clock.run_for(20_000)
+    await expect(title).to_have_text("It is still to be delivered")
+    await page.clock.run_for(3_600_000)
+    await expect(title).to_have_text("It was delivered")
 
 
 async def test_a_dialog_gives_the_focus_back_to_a_link_that_was_loaded_again(

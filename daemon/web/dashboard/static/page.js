@@ -5,6 +5,7 @@ const POLL_MS = 1000;
 const SLOWEST_POLL_MS = 10000;
 const ANSWER_MS = 10000;
 const MOST_MISSES = 2;
+const LONGEST_WAIT_MS = 3600000; // a timer may take no more than 24 days
 const SELECTION_MS = 30000; // what is selected for longer has been forgotten
 const SILENT_MS = 40000; // live.py sends something every 15 seconds
 
@@ -462,7 +463,8 @@ function auto(form) {
 }
 
 // Loads a part again until it is settled. The longer it does not change, the longer the interval becomes, unless the
-// part has one of its own. What cannot be loaded again is of the past, and the page says so.
+// part has one of its own. What is settled until a moment goes on then. What cannot be loaded again is of the past, and
+// the page says so.
 function poll(element) {
   const [url, every] = [element.dataset.poll, Number(element.dataset.every)];
   const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
@@ -475,7 +477,10 @@ function poll(element) {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
   };
   const load = async () => {
-    if (!element.isConnected || isSettled()) return;
+    if (!element.isConnected) return;
+    const goesOn = isSettled() ? Date.parse(isSettled().dataset.settled) - SKEW_MS - Date.now() : 0;
+    if (goesOn > 0) return setTimeout(load, Math.min(goesOn, LONGEST_WAIT_MS));
+    if (Number.isNaN(goesOn)) return;
     if (!document.hidden) {
       const answer = await loadAgain(url, etag);
       if (answer?.status in GONE) return tellStale(`${GONE[answer.status]}: ${seenAt(freshAt)} `, "to go on");
