@@ -108,7 +108,7 @@ async def find(request: web.Request, secret: str) -> Session | None:
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
             session = await sessions.find(services.command_database, _hash(secret), macs=services.keychain.macs)
-            if session is not None and session.is_unseen:
+            if session is not None and session.is_unseen and not _is_by_itself(request):
                 await sessions.note_use(services.command_database, _hash(secret))
     except NotAuthentic as forged:
         note_forged(request, forged)
@@ -116,6 +116,12 @@ async def find(request: web.Request, secret: str) -> Session | None:
     except TimeoutError as error:
         raise StoreUnavailable("the session could not be looked up in time") from error
     return session
+
+
+def _is_by_itself(request: web.Request) -> bool:
+    """True if a page that somebody left open asks: it loads its parts again, or follows a log. Nobody is using it."""
+    is_followed = "text/event-stream" in request.headers.get("Accept", "")
+    return request.method == "GET" and (is_followed or request.headers.get("X-Fragment") == "1")
 
 
 async def end(request: web.Request) -> web.Response:
