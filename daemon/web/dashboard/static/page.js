@@ -47,7 +47,8 @@ function debounced(action) {
 // of a new one is kept for good, so that it is not made twice. Secrets and pasted events are not kept.
 function keep(form) {
   const opened = form.elements[form.dataset.keep];
-  const fields = () => [...form.querySelectorAll("input[name]:not([type=hidden], [data-secret]), textarea:not([data-secret])")];
+  const kept = "input[name]:not([type=hidden], [data-secret]), textarea:not([data-secret])";
+  const fields = () => [...form.querySelectorAll(kept)];
   const isTick = (each) => each.type === "checkbox" || each.type === "radio";
   const nameOf = (each) => (isTick(each) ? `${each.name}=${each.value}` : each.name);
   const { changes = {}, opened: before } = history.state?.typed ?? {};
@@ -57,8 +58,9 @@ function keep(form) {
     const details = each.closest("details");
     if (details) details.open = true;
   }
-  let isSent = false;
+  let [isSent, isWritten] = [false, true];
   const write = () => {
+    isWritten = true;
     const isChanged = (each) => (isTick(each) ? each.checked !== each.defaultChecked : each.value !== each.defaultValue);
     const now = fields().filter(isChanged).map((each) => [nameOf(each), isTick(each) ? each.checked : each.value]);
     const typed = { changes: Object.fromEntries(now), opened: isSent && opened.name !== "once" ? "" : opened.value };
@@ -66,13 +68,14 @@ function keep(form) {
   };
   const later = debounced(write);
   form.addEventListener("input", () => {
-    isSent = false;
+    isSent = isWritten = false;
     later();
   });
   form.addEventListener("submit", () => {
     isSent = true;
     write();
   });
+  addEventListener("pagehide", () => isWritten || write());
 }
 
 // Shows for a moment what came of a click. `label` is an element or a text; clicks meanwhile begin the moment anew.
