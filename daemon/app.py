@@ -200,6 +200,7 @@ async def _run_on(
             tokens=Tokens(command_database, macs=vault.macs),
             catalogue=catalogue,
             index=projection.index,
+            reach=projection.reach,
             metrics=metrics,
             outages=OutageLog(metrics),
             request_tick=pipeline.hurry,

@@ -104,6 +104,32 @@ async def test_the_key_is_copied_from_the_webhooks_page(visit: Visit, live: Live
     assert await copied(page.get_by_role("button", name="Copy the verification key")) == key
 
 
+async def test_a_key_that_is_refused_can_be_asked_for_again(visit: Visit, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(webhook.page)
+    said, reveal = page.locator("#said"), page.get_by_role("link", name="Reveal the verification key")
+    refusal = '<div class="notice notice-bad"><p>Too many of these in a short time.</p></div>'
+    await page.route("**/key", lambda route: route.fulfill(status=429, content_type="text/html", body=refusal))
+    with visit.refused(429):
+        await reveal.click()
+        await expect(page.get_by_text("Too many of these in a short time.").first).to_be_visible()
+    await expect(said).to_contain_text("Too many of these in a short time.")
+    await page.unroute("**/key")
+    await reveal.click()
+    await expect(page.get_by_role("button", name="Copy the verification key")).to_be_visible()
+    await expect(page.locator("main")).not_to_contain_text("Too many of these in a short time.")
+
+
+async def test_a_button_that_copies_says_so_each_time(visit: Visit, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(webhook.page)
+    button = page.locator("a[data-copy-from]")
+    for _ in range(2):
+        await copied(button)
+        await expect(button).to_have_text(re.compile("^Copied"))
+    await expect(button).to_have_text(re.compile("^Copy"))
+
+
 async def test_the_pasted_snippet_verifies_what_is_sent(visit: Visit, live: Live, there: Receiver, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     page = await visit.at(f"/t/{tenant}/webhooks?done=created&saved={webhook.id}")

@@ -19,6 +19,7 @@ from tests.support.browser.chromium import (
     Visit,
     cut,
     keep_two_rows_of_a_kind,
+    restored,
     sideways,
     violations,
 )
@@ -298,6 +299,7 @@ async def test_a_text_that_became_faint_is_found_although_it_was_looked_at(
 
 async def _found_at_each_width(page: Page) -> list[str]:
     found = [each for width in (WIDE // 2, NARROW, 320) for look in (sideways, cut) for each in await look(page, width)]
+    found += await restored(page)
     await keep_two_rows_of_a_kind(page)
     await page.set_viewport_size({"width": WIDE, "height": HEIGHT})
     found += await violations(page)

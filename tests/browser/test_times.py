@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import Visiting
@@ -90,6 +92,22 @@ async def test_a_moment_of_the_hour_that_comes_twice_in_autumn_stays_itself(
         await page.wait_for_url("**route=&**")
         assert f"since={second.replace(':', '%3A')}" in page.url
     await visit.context.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_a_period_that_nobody_touches_leaves_out_no_delivery(
+    visiting: Visiting, live: Live, tenant: str, scripts: bool
+) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    (happened,) = [each["event"]["event_time"] for each in await webhook.until(1, "delivered")]
+    end = datetime.fromisoformat(happened) + timedelta(microseconds=1)
+    period = urlencode({"since": happened, "until": end.isoformat()})
+    page = await (await visiting(scripts=scripts)).at(f"/t/{tenant}/deliveries?{period}")
+    await expect(page.locator(".deliveries tbody tr")).to_have_count(1)
+    await page.locator(".filters").get_by_role("button", name="Apply").click()
+    await page.wait_for_url("**route=&**")
+    await expect(page.locator(".deliveries tbody tr")).to_have_count(1)
 
 
 async def test_when_a_delivery_happened_is_shown_whole(browser: Browser, live: Live, tenant: str) -> None:

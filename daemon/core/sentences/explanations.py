@@ -94,10 +94,10 @@ def _pending(facts: ExplanationFacts) -> str:
 def _failed(facts: ExplanationFacts) -> str:
     waiting = facts.waiting
     at = "" if waiting.ended_at is None else f" at {moment(waiting.ended_at)}"
-    return (
-        f"Failed for good{at}, after {_attempts(waiting.attempts)}: {clause(waiting.error)}. "
-        "It is not sent any more, unless somebody has it sent again."
-    )
+    end = "It is not sent any more, unless somebody has it sent again."
+    if facts.closed is not None:
+        end = f"It is never sent again: the route was {_done(facts.closed)}."
+    return f"Failed for good{at}, after {_attempts(waiting.attempts)}: {clause(waiting.error)}. {end}"
 
 
 def _suppressed(facts: ExplanationFacts) -> str:

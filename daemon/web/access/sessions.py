@@ -91,9 +91,9 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
     if used is None:
         return None
     response = _to_page(services.config.server, used.path or "/")
-    _set_cookie(response, services.config, cookie_name(services.config.server), secret, sessions.ABSOLUTE)
+    set_cookie(response, services.config, cookie_name(services.config.server), secret, sessions.ABSOLUTE)
     way_back = quote(used.return_url or "", safe="")
-    _set_cookie(response, services.config, _return_cookie(services.config.server), way_back, _REMEMBERED)
+    set_cookie(response, services.config, _return_cookie(services.config.server), way_back, _REMEMBERED)
     return response
 
 
@@ -108,7 +108,7 @@ async def find(request: web.Request, secret: str) -> Session | None:
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
             session = await sessions.find(services.command_database, _hash(secret), macs=services.keychain.macs)
-            if session is not None and session.is_unseen:
+            if session is not None and session.is_unseen and not _is_by_itself(request):
                 await sessions.note_use(services.command_database, _hash(secret))
     except NotAuthentic as forged:
         note_forged(request, forged)
@@ -118,13 +118,19 @@ async def find(request: web.Request, secret: str) -> Session | None:
     return session
 
 
+def _is_by_itself(request: web.Request) -> bool:
+    """True if a page that somebody left open asks: it loads its parts again, or follows a log. Nobody is using it."""
+    is_followed = "text/event-stream" in request.headers.get("Accept", "")
+    return request.method == "GET" and (is_followed or request.headers.get("X-Fragment") == "1")
+
+
 async def end(request: web.Request) -> web.Response:
     """Ends the session of the request's cookie, if any, and deletes the cookie. Raises StoreUnavailable."""
     config, secret = request.app[SERVICES].config, secret_of(request)
     if secret is not None:
         await sessions.end(request.app[SERVICES].command_database, _hash(secret))
     response = _to_page(config.server, "/")
-    _set_cookie(response, config, cookie_name(config.server), "", timedelta(0))
+    set_cookie(response, config, cookie_name(config.server), "", timedelta(0))
     return response
 
 
@@ -149,7 +155,7 @@ def _return_cookie(server: ServerSection) -> str:
     return f"{cookie_name(server)}-return"
 
 
-def _set_cookie(response: web.Response, config: Config, name: str, value: str, life: timedelta) -> None:
+def set_cookie(response: web.Response, config: Config, name: str, value: str, life: timedelta) -> None:
     """Sets a cookie, or deletes it if `life` is zero. In a frame of another site a browser sends only cookies that
     allow it, and keeps them apart for each such site; Python has no name for that attribute before 3.14.
     """

@@ -31,7 +31,8 @@ class Services:
     """`command_database` serves publishing, commands and the identification of callers. Everything that only reads, or
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
-    `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
+    `index` is the index of the live projection; `reach` returns once that has applied the route log up to a position,
+    and raises StoreUnavailable. `request_tick` asks for a tick at once, so that new events are
     delivered without delay; `publish` does that itself. `event_feed` has what was published of late. Filters of events
     are evaluated at `filter_places`. `outages` is told of requests that PostgreSQL keeps from an answer. `tracing`
     takes spans, None if nobody traces. `tick_age_seconds` returns how long events have been waiting for a tick,
@@ -48,6 +49,7 @@ class Services:
     tokens: Tokens
     catalogue: Catalogue
     index: RouteIndex
+    reach: Callable[[int], Awaitable[None]]
     metrics: Metrics
     outages: OutageLog
     request_tick: Callable[[], None]

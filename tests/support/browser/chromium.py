@@ -83,6 +83,11 @@ _CUT = """() => {
   return found
 }"""
 
+# Fields whose form lets a browser restore them on the way back: by their places, whatever the page has there now.
+_RESTORED = """() => [...document.forms].filter((form) => form.autocomplete !== 'off')
+  .flatMap((form) => [...form.elements]).filter((each) => each.matches('input:not([type=hidden]), select, textarea'))
+  .map((each) => each.outerHTML.slice(0, 120))"""
+
 _FOCUS_RING = """() => {
   const style = getComputedStyle(document.activeElement)
   return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) || style.boxShadow !== 'none'
@@ -236,6 +241,12 @@ async def sideways(page: Page, width: int) -> list[str]:
     await page.set_viewport_size({"width": width, "height": 740})
     found: list[str] = await page.evaluate(_SIDEWAYS)
     return [f"at {width} px: {each}" for each in found]
+
+
+async def restored(page: Page) -> list[str]:
+    """The fields that a browser restores on the way back to a page, which may be another one by then."""
+    found: list[str] = await page.evaluate(_RESTORED)
+    return [f"restored: {each}" for each in found]
 
 
 async def cut(page: Page, width: int) -> list[str]:

@@ -208,6 +208,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         tokens=Tokens(database, macs=keychain.macs),
         catalogue=catalogue,
         index=projection.index,
+        reach=projection.reach,
         metrics=metrics,
         outages=OutageLog(metrics),
         request_tick=lambda: hurried.append(None),

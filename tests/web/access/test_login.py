@@ -328,6 +328,18 @@ async def test_a_session_that_is_used_is_noted_to_be(guarded: App) -> None:
     assert row["so"]
 
 
+@pytest.mark.parametrize("by_itself", [{"X-Fragment": "1"}, {"Accept": "text/event-stream"}])
+async def test_a_page_that_was_left_open_does_not_use_the_session(guarded: App, by_itself: dict[str, str]) -> None:
+    headers = await logged_in(guarded)
+    await guarded.rows("UPDATE hookledger.session SET last_seen_at = last_seen_at - interval '7 h'")
+    answer = await guarded.ask("GET", "/v1/session", headers=headers | by_itself)
+    assert answer.status == 200
+    (row,) = await guarded.rows(
+        "SELECT last_seen_at > clock_timestamp() - interval '1 h' AS so FROM hookledger.session"
+    )
+    assert not row["so"]
+
+
 async def test_a_token_counts_more_than_a_session(guarded: App) -> None:
     headers = await logged_in(guarded) | {"Authorization": f"Bearer {ADMIN}"}
     assert (await guarded.ask("GET", "/v1/session", headers=headers)).json["actor"] == "admin"

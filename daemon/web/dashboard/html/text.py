@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from markupsafe import escape
 
@@ -17,6 +17,7 @@ from daemon.core.events.event import instant, storable
 
 # Positions are bigints: no position has more digits.
 MAX_DIGITS = 18
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 # Levels of JSON that are indented; deeper ones stay at this indentation.
 MAX_INDENT = 40
 
@@ -65,13 +66,19 @@ def parse_moment(text: str) -> datetime | None:
         raise ValueError("must be a date and a time in UTC, like 2026-11-24 08:30") from error
 
 
-def moment_field(text: str) -> str:
-    """A moment as the value of a browser's field; a text that is not a moment is returned unchanged."""
+def moment_field(text: str, *, is_end: bool = False) -> str:
+    """A moment as the value of a browser's field, which has whole seconds: that of an end is not before the moment, so
+    that nothing is left out. A text that is not a moment is returned unchanged.
+    """
     try:
         at = parse_moment(text)
     except ValueError:
         return text
-    return "" if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds")
+    if at is None:
+        return ""
+    if is_end and at.microsecond and at < _LAST_SECOND:
+        at += timedelta(seconds=1)
+    return at.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def is_moment(text: str) -> bool:

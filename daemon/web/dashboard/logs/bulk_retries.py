@@ -16,6 +16,8 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.commands import Conflict, Invalid, NotFound
+from daemon.core import texts
+from daemon.core.delivery.status import ListStatus
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, request_id
@@ -31,6 +33,8 @@ from eventstore.progress.manual_retry import RetryResult
 
 # A page has no more of them.
 MAX_CHOSEN = live.ROWS
+# As many as the reason of a command may have.
+_REASON_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ async def submit(request: web.Request) -> web.Response:
     if form.one("intent") == "chosen":
         return await _send_chosen(request, form, criteria)
     if form.one("intent") == "begin":
-        context = pages.context(request, request_id=_key(request, form, criteria))
+        context = pages.context(request, reason=_reason(criteria), request_id=_key(request, form, criteria))
         begun = await bulk_retries.begin(request, criteria.delivery_filter, context)
         if len(begun.replays) == 1 and not begun.refused:
             replay = begun.replays[0]
@@ -114,6 +118,15 @@ def _result(
 def _name(request: web.Request, route_id: UUID) -> str:
     timeline = request.app[SERVICES].index.timeline(route_id)
     return str(route_id) if timeline is None else timeline.current.config.name
+
+
+def _reason(criteria: LogFilter) -> str | None:
+    """What the replays were narrowed down to. Their pages have a period, and whether what was delivered is sent too."""
+    narrowing = [chip.text for chip in criteria.chips if chip.field in ("type", "event", "where")]
+    if criteria.status is ListStatus.DELIVERED:
+        narrowing.insert(0, f"Status {criteria.status}")
+    text = f"Only: {', '.join(narrowing)}"[:_REASON_CHARACTERS]
+    return text if narrowing and texts.problem(text) is None else None
 
 
 def _key(request: web.Request, form: FormData, criteria: LogFilter) -> str | None:

@@ -61,11 +61,11 @@ class RequestView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerView:
-    """An answer as it was kept. `encoding` is base64 if the body is not text."""
+    """An answer as it was kept. `reading` is what stands behind the label of its body: how it was read."""
 
     headers: list[tuple[str, str]]
     body: Excerpt
-    encoding: str
+    reading: str
     is_truncated: bool
 
 
@@ -182,13 +182,24 @@ def _request(position: int, sent: SentRequest) -> RequestView:
 
 
 def _answer(kept: KeptAnswer) -> AnswerView:
-    text = base64.b64encode(kept.body).decode() if kept.text is None else kept.text
+    text, reading = _readable(kept)
     return AnswerView(
         headers=_shortened(kept.head),
         body=excerpt_of(text, MAX_ANSWER_BYTES),
-        encoding="base64" if kept.text is None else "text",
+        reading=reading,
         is_truncated=kept.is_truncated,
     )
+
+
+def _readable(kept: KeptAnswer) -> tuple[str, str]:
+    """The body of an answer as text, and how it became that."""
+    if kept.text is not None:
+        return kept.text, ""
+    declared = exchanges.declared_text(kept)
+    if declared is not None:
+        text, charset = declared
+        return text, f", read as {charset}"
+    return base64.b64encode(kept.body).decode(), ", base64 because it is no text"
 
 
 def _shortened(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

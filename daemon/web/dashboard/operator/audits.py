@@ -16,7 +16,7 @@ from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id
 from daemon.web.dashboard.html import periods
 from daemon.web.dashboard.html.rendering import redirect, render
-from daemon.web.dashboard.html.text import actor, moment_field
+from daemon.web.dashboard.html.text import actor
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
@@ -141,7 +141,7 @@ async def _page(
         after=paging.encoded(audit_requests.key(found[PAGE_SIZE - 1])) if len(found) > PAGE_SIZE else None,
         is_first=after is None,
         may_begin=audit_requests.may_begin(request[CALLER]),
-        values={**values, "from": moment_field(values["from"]), "to": moment_field(values["to"])},
+        values=values,
         form_errors=form_errors or FormErrors(),
         refusal=refusal,
         form_id=new_form_id(),

@@ -5,6 +5,8 @@ const POLL_MS = 1000;
 const SLOWEST_POLL_MS = 10000;
 const ANSWER_MS = 10000;
 const MOST_MISSES = 2;
+const LONGEST_WAIT_MS = 3600000; // a timer may take no more than 24 days
+const SELECTION_MS = 30000; // what is selected for longer has been forgotten
 const SILENT_MS = 40000; // live.py sends something every 15 seconds
 
 // ---- announcements, requests, content ----
@@ -39,19 +41,65 @@ function debounced(action) {
 
 // ---- behaviours, by the attribute that declares them ----
 
+// What was changed in a form is kept with its page in the history of the tab, for the way back to it: as changes of what
+// the server wrote, which may be something else by then. `data-keep` names the hidden field that says what the form was
+// opened with. Until the form is sent, this is kept too, so that saving tells of what others have changed since. The id
+// of a new one is kept for good, so that it is not made twice. Secrets and pasted events are not kept.
+function keep(form) {
+  const opened = form.elements[form.dataset.keep];
+  const kept = "input[name]:not([type=hidden], [data-secret]), textarea:not([data-secret])";
+  const fields = () => [...form.querySelectorAll(kept)];
+  const isTick = (each) => each.type === "checkbox" || each.type === "radio";
+  const nameOf = (each) => (isTick(each) ? `${each.name}=${each.value}` : each.name);
+  const { changes = {}, opened: before } = history.state?.typed ?? {};
+  if (before) opened.value = before;
+  for (const each of fields().filter((field) => nameOf(field) in changes)) {
+    each[isTick(each) ? "checked" : "value"] = changes[nameOf(each)];
+    const details = each.closest("details");
+    if (details) details.open = true;
+  }
+  let [isSent, isWritten] = [false, true];
+  const write = () => {
+    isWritten = true;
+    const isChanged = (each) => (isTick(each) ? each.checked !== each.defaultChecked : each.value !== each.defaultValue);
+    const now = fields().filter(isChanged).map((each) => [nameOf(each), isTick(each) ? each.checked : each.value]);
+    const typed = { changes: Object.fromEntries(now), opened: isSent && opened.name !== "once" ? "" : opened.value };
+    history.replaceState({ ...history.state, typed }, "");
+  };
+  const later = debounced(write);
+  form.addEventListener("input", () => {
+    isSent = isWritten = false;
+    later();
+  });
+  form.addEventListener("submit", () => {
+    isSent = true;
+    write();
+  });
+  addEventListener("pagehide", () => isWritten || write());
+}
+
+// Shows for a moment what came of a click. `label` is an element or a text; clicks meanwhile begin the moment anew.
+function labelling(label) {
+  const before = label.textContent;
+  let timer;
+  return (text) => {
+    clearTimeout(timer);
+    label.textContent = text;
+    timer = setTimeout(() => (label.textContent = before), 2000);
+  };
+}
+
 function copying(button, text) {
   button.hidden = false;
-  const label = button.querySelector("[data-copy-label]");
-  const before = label.textContent;
+  const label = labelling(button.querySelector("[data-copy-label]"));
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(text());
-      label.textContent = "Copied";
+      label("Copied");
       announce("Copied");
     } catch {
-      label.textContent = "Select and copy";
+      label("Select and copy");
     }
-    setTimeout(() => (label.textContent = before), 2000);
   });
 }
 
@@ -62,11 +110,12 @@ async function openDialog(event, anchor) {
   event.preventDefault();
   if (isOpening) return;
   isOpening = true;
-  await showDialog(anchor.href).catch(() => location.assign(anchor.href));
+  await showDialog(anchor).catch(() => location.assign(anchor.href));
   isOpening = false;
 }
 
-async function showDialog(url) {
+async function showDialog(anchor) {
+  const url = anchor.href;
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok || answer.redirected) return location.assign(url);
@@ -88,7 +137,12 @@ async function showDialog(url) {
     dialog.setAttribute("aria-labelledby", heading.id);
   }
   dialog.append(body);
-  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (anchor.isConnected) return; // the browser gives it the focus back
+    const links = [...document.querySelectorAll("a[data-dialog]")];
+    links.find((each) => each.href === url)?.focus({ preventScroll: true });
+  });
   document.body.append(dialog);
   start(dialog);
   dialog.showModal();
@@ -106,10 +160,20 @@ function fragment(source) {
   source.addEventListener(source.dataset.on ?? "input", load);
 }
 
+// Puts what the page of a link shows to be copied into its place. A refusal stands below, and the link can be tried again.
 function reveal(anchor) {
+  const refusal = document.createElement("div");
   anchor.addEventListener("click", async (event) => {
     event.preventDefault();
-    replaceContent(document.querySelector(anchor.dataset.reveal), await fetchPart(anchor.href));
+    const place = document.querySelector(anchor.dataset.reveal);
+    const html = await fetchPart(anchor.href);
+    replaceContent(refusal, html);
+    if (!refusal.querySelector("[data-copy]")) {
+      place.after(refusal);
+      return announce(refusal.textContent);
+    }
+    refusal.remove();
+    replaceContent(place, html);
     announce("Shown");
   });
 }
@@ -215,6 +279,7 @@ function menu(details) {
 
 // Copies what the page of a link shows to be copied; if that cannot be, the link leads there.
 function copyFrom(anchor) {
+  const label = labelling(anchor.firstChild);
   anchor.addEventListener("click", async (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
@@ -227,10 +292,8 @@ function copyFrom(anchor) {
     } catch {
       return location.assign(anchor.href);
     }
-    const [label, before] = [anchor.firstChild, anchor.firstChild.textContent];
-    label.textContent = "Copied";
+    label("Copied");
     announce("Copied");
-    setTimeout(() => (label.textContent = before), 2000);
   });
 }
 
@@ -247,7 +310,12 @@ function count(element) {
 // The pill beside the heading is true at each moment: a stream may be silent for long though nobody is there any more.
 function live(element) {
   const pill = document.querySelector("[data-live-state]");
-  let [stream, heardAt] = [null, 0];
+  let [stream, heardAt, newest] = [null, 0, null];
+  const update = () => {
+    if (newest === null || isSelected(element)) return;
+    refresh(element, newest);
+    newest = null;
+  };
   const show = (text) => {
     [pill.hidden, pill.textContent] = [false, text];
     pill.classList.toggle("pill-ok", text === "Live");
@@ -265,7 +333,8 @@ function live(element) {
     stream.addEventListener("heartbeat", hear);
     stream.addEventListener("message", (event) => {
       hear();
-      refresh(element, event.data);
+      newest = event.data;
+      update();
     });
     stream.addEventListener("error", () => {
       if (stream.readyState !== EventSource.CLOSED) return show("Connecting"); // the browser does so by itself
@@ -274,7 +343,10 @@ function live(element) {
       announce(pill.dataset.liveState);
     });
   };
-  const watch = setInterval(() => Date.now() - heardAt > SILENT_MS && connect(), POLL_MS);
+  const watch = setInterval(() => {
+    update();
+    if (Date.now() - heardAt > SILENT_MS) connect();
+  }, POLL_MS);
   connect();
   addEventListener("pagehide", () => stream.close());
 }
@@ -345,11 +417,11 @@ function zoneOf(footer) {
 }
 
 // A field has a moment in the reader's zone, and its form sends it in UTC. A form that has one as a text, because it is
-// no moment, is in UTC as a whole. A moment that nobody touches stays itself, though in autumn an hour comes twice.
+// no moment, is in UTC as a whole. A moment that nobody touches stays itself: a field has whole seconds, and in autumn an
+// hour comes twice.
 function localField(input) {
   if (input.form.querySelector("[data-in-utc]")) return;
-  const given = `${input.value}Z`;
-  const at = new Date(given);
+  const at = new Date(`${input.value}Z`);
   if (input.value) {
     const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
     input.value = `${day}T${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
@@ -359,7 +431,7 @@ function localField(input) {
   input.form.addEventListener("formdata", ({ formData }) => {
     if (!input.value) return;
     const entered = () => `${new Date(input.value).toISOString().slice(0, 19)}Z`;
-    formData.set(input.name, input.value === shown ? given : entered());
+    formData.set(input.name, input.value === shown ? input.dataset.exact : entered());
   });
 }
 
@@ -394,11 +466,12 @@ function auto(form) {
 }
 
 // Loads a part again until it is settled. The longer it does not change, the longer the interval becomes, unless the
-// part has one of its own. What cannot be loaded again is of the past, and the page says so.
+// part has one of its own. What is settled until a moment goes on then. What cannot be loaded again is of the past, and
+// the page says so.
 function poll(element) {
   const [url, every] = [element.dataset.poll, Number(element.dataset.every)];
   const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
-  let [shown, etag, announced, wait] = ["", "", every ? said() : "", every || POLL_MS];
+  let [shown, newest, etag, announced, wait] = ["", "", "", every ? said() : "", every || POLL_MS];
   let [freshAt, misses] = [new Date(), 0];
   const version = () => element.querySelector("[data-version]")?.dataset.version;
   const loaded = version();
@@ -407,7 +480,10 @@ function poll(element) {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
   };
   const load = async () => {
-    if (!element.isConnected || isSettled()) return;
+    if (!element.isConnected) return;
+    const goesOn = isSettled() ? Date.parse(isSettled().dataset.settled) - SKEW_MS - Date.now() : 0;
+    if (goesOn > 0) return setTimeout(load, Math.min(goesOn, LONGEST_WAIT_MS));
+    if (Number.isNaN(goesOn)) return;
     if (!document.hidden) {
       const answer = await loadAgain(url, etag);
       if (answer?.status in GONE) return tellStale(`${GONE[answer.status]}: ${seenAt(freshAt)} `, "to go on");
@@ -415,9 +491,9 @@ function poll(element) {
       if (answer) freshAt = new Date();
       if (misses >= MOST_MISSES) tellStale(`The server does not answer: ${seenAt(freshAt)} It is asked again and again.`);
       if (answer?.html !== undefined) etag = answer.etag;
-      const html = answer?.html ?? shown;
-      wait = every || (html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
-      if (html !== shown) refresh(element, (shown = html));
+      newest = answer?.html ?? newest;
+      wait = every || (newest === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
+      if (newest !== shown && !isSelected(element)) refresh(element, (shown = newest));
       offerRefresh();
       showState(element);
       if (!misses) tellStale(version() !== loaded && "It was changed meanwhile. ", "to see all of it as it is now");
@@ -469,19 +545,42 @@ function showState(element) {
   }
 }
 
-// Replaces a part, and keeps the focus on its links and buttons and its details open.
+let selectedAt = 0;
+document.addEventListener("selectionchange", () => (selectedAt = Date.now()));
+
+// True while somebody selects a text of a part to copy it: replacing the part would take the selection away.
+function isSelected(element) {
+  const selection = getSelection();
+  return Date.now() - selectedAt < SELECTION_MS && !selection.isCollapsed && element.contains(selection.anchorNode);
+}
+
+// Replaces a part, and keeps the focus on its links and buttons and its details open: those of the same row (`data-key`),
+// wherever it is now. What has gone with its row leaves its place to no other. What is scrolled within it stays so.
 function refresh(element, html) {
-  const within = () => [...element.querySelectorAll("a, button, summary")];
-  const [href, index] = [document.activeElement.getAttribute("href"), within().indexOf(document.activeElement)];
-  const open = [...element.querySelectorAll("details")].map((each) => each.open);
+  const places = (selector) => {
+    const counts = new Map();
+    return [...element.querySelectorAll(selector)].map((each) => {
+      const row = each.closest("[data-key]")?.dataset.key ?? "";
+      counts.set(row, (counts.get(row) ?? 0) + 1);
+      return { each, row, place: `${row} ${counts.get(row)}`, href: each.getAttribute("href") };
+    });
+  };
+  const focusable = "a, button, summary";
+  const before = places(focusable).find(({ each }) => each === document.activeElement);
+  const open = new Map(places("details").map(({ each, place }) => [place, each.open]));
+  const scrollable = "[tabindex='0']";
+  const scrolled = new Map(places(scrollable).map(({ each, place }) => [place, [each.scrollLeft, each.scrollTop]]));
   replaceContent(element, html);
-  for (const [n, each] of element.querySelectorAll("details").entries()) each.open = open[n] ?? each.open;
-  if (index < 0) return;
-  const same = within().find((each) => href && each.getAttribute("href") === href);
-  (same ?? within()[index])?.focus({ preventScroll: true });
+  for (const { each, place } of places("details")) each.open = open.get(place) ?? each.open;
+  for (const { each, place } of places(scrollable)) [each.scrollLeft, each.scrollTop] = scrolled.get(place) ?? [0, 0];
+  if (!before) return;
+  const now = places(focusable);
+  const isSame = ({ row, href }) => href && href === before.href && row === before.row;
+  (now.find(isSame) ?? now.find(({ place }) => place === before.place))?.each.focus({ preventScroll: true });
 }
 
 const BEHAVIOURS = {
+  "form[data-keep]": keep, // before those that follow its fields
   "[data-copy]": (button) => copying(button, () => button.dataset.copy),
   "[data-copy-near]": (button) => copying(button, () => button.closest(".code").querySelector("pre").textContent),
   "a[data-dialog]": (anchor) => anchor.addEventListener("click", (event) => openDialog(event, anchor)),

@@ -20,7 +20,7 @@ from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.html import periods
 from daemon.web.dashboard.html.rendering import redirect, render
-from daemon.web.dashboard.html.text import actor, moment_field, parse_moment
+from daemon.web.dashboard.html.text import actor, parse_moment
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
@@ -134,7 +134,7 @@ async def _form(
         status=status,
         route=route,
         health=await route_healths.of_route(query_database(request), route),
-        values={**values, "from": moment_field(values["from"]), "to": moment_field(values["to"])},
+        values=values,
         counted=counted,
         since=parse_moment(values["from"]) if counted else None,
         form_errors=form_errors or FormErrors(),

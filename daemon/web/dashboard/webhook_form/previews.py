@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
+from daemon.core.events import raw_json
 from daemon.core.events.catalogue import subscribed_types
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route, RouteStatus
@@ -106,12 +107,31 @@ async def _event(request: web.Request, form: FormData) -> IncomingEvent | Sequen
     """The pasted event, else the example of the chosen type; or what is wrong with it."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     if raw := form.one("sample_event").strip():
-        parsed = previews.parse_event(services, tenant, raw.encode())
+        parsed = previews.parse_event(services, tenant, _as_published(raw).encode())
         return parsed if isinstance(parsed, IncomingEvent) else [_in_sample(problem) for problem in parsed]
     if not (name := form.one("sample_type").strip() or await _subscribed_type(request, form)):
         return [FieldProblem(field="sample_type", message="choose a type, or paste an event")]
     example = await previews.catalogue_example(query_database(request), tenant, name)
     return example if isinstance(example, IncomingEvent) else [FieldProblem(field="sample_type", message=example)]
+
+
+def _as_published(text: str) -> str:
+    """The event in a body as receivers get it, which is how merchants know events; any other text as it is."""
+    try:
+        body = raw_json.loads(text.encode())
+        raw_json.check_depth(body)
+    except (ValueError, RecursionError):
+        return text
+    match body:
+        case {"created": _, "data": {"object": _, **others}} if not others:
+            parts = dict(raw_json.members(text))
+            parts["data"] = dict(raw_json.members(parts["data"]))["object"]
+            named = (
+                f'"{name}":{parts[name]}' for name in ("id", "type", "data", "context", "snapshot") if name in parts
+            )
+            return f"{{{','.join(named)}}}"
+        case _:
+            return text
 
 
 async def _subscribed_type(request: web.Request, form: FormData) -> str:

@@ -70,6 +70,8 @@ async def show(request: web.Request) -> web.Response:
         as_of = _from_slider(query["slider"], first_created_at, services.now())
         return redirect(request, "t", tenant, "webhooks", as_of=as_of, **filters)
     at, as_of_error = _as_of(query.get("as_of", ""), services.now())
+    if at is not None and query.get("status") == FAILING:  # who failed in the past is not kept
+        return redirect(request, "t", tenant, "webhooks", as_of=query["as_of"], q=query.get("q") or None)
     failing = await route_health.failing(query_database(request), tenant) if at is None and first_created_at else set()
     route_filter = RouteFilter(
         text=query.get("q", "").strip().casefold(),

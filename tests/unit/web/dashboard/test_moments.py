@@ -87,6 +87,20 @@ def test_a_browsers_field_gets_it_in_utc_and_to_the_second(text: str, value: str
     assert moment_field(text) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2026-11-24T08:30:00Z", "2026-11-24T08:30:00"),
+        ("2026-11-24T08:30:59.000001Z", "2026-11-24T08:31:00"),
+        ("9999-12-31T23:59:59.9Z", "9999-12-31T23:59:59"),
+        ("", ""),
+        ("tomorrow", "tomorrow"),
+    ],
+)
+def test_the_end_of_a_period_is_not_before_itself(text: str, value: str) -> None:
+    assert moment_field(text, is_end=True) == value
+
+
 @given(st.integers(0, 4_000_000_000), st.integers(-14 * 60, 14 * 60))
 def test_moments_in_our_links_are_read_exactly(seconds: int, offset_minutes: int) -> None:
     at = datetime.fromtimestamp(seconds, timezone(timedelta(minutes=offset_minutes)))

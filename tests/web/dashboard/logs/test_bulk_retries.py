@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
+
+import pytest
 
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.rows.recorded import recorded
@@ -14,6 +16,7 @@ from tests.support.web.tokens import bearer, token
 
 LOG = "/t/acme/deliveries"
 FORM = "form#choice"
+TURNED = "a\u202eb"
 
 
 async def store(app: App, route: dict[str, Any], *failed: int) -> None:
@@ -36,6 +39,8 @@ async def test_all_that_match_are_counted_and_sent_once_that_is_confirmed(app: A
     (replay,) = await app.rows("SELECT id, total FROM hookledger.replay")
     assert urlsplit(sent.location).path == f"/t/acme/webhooks/{route['id']}/replays/{replay['id']}"
     assert replay["total"] == 3
+    begun = await pages.get(app, sent.location)
+    assert dict(zip(begun.words("dt"), begun.words("dd"), strict=True))["Reason"] == "Only: Type order.create"
     again = await pages.post(app, f"{LOG}/retry", confirmed)
     assert again.location == sent.location
     assert len(await app.rows("SELECT id FROM hookledger.replay")) == 1
@@ -56,6 +61,25 @@ async def test_the_button_counts_what_its_confirmation_counts(app: App) -> None:
     assert asked.words("h1") == ["Send 2 deliveries again?"]
     of_disabled = await pages.get(app, f"{LOG}?status=failed&route={off['id']}")
     assert of_disabled.words(f"{FORM} button") == ["Retry chosen"]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("", None),
+        ("status=failed", None),
+        ("event=e1&status=delivered", "Only: Status delivered, Event e1"),
+        ("where=data.object.n+=+1", "Only: data.object.n = 1"),
+        (f"where=data.object.right+=+{quote(TURNED)}", None),  # no character that reorders a text is in the log
+    ],
+)
+async def test_a_replay_says_what_of_its_period_it_is(app: App, query: str, reason: str | None) -> None:
+    it = await recorded(app, data={"n": 1, "right": TURNED})
+    await it.record(it.row("delivered" if "delivered" in query else "failed"))
+    log = await pages.get(app, f"{LOG}?{query}")
+    asked = await pages.post(app, f"{LOG}/retry", log.form_data(FORM) | {"intent": ["count"]})
+    await pages.post(app, f"{LOG}/retry", asked.form_data() | {"intent": ["begin"]})
+    assert await app.rows("SELECT reason FROM hookledger.replay") == [{"reason": reason}]
 
 
 async def test_several_webhooks_are_listed_with_their_replays(app: App) -> None:

@@ -156,10 +156,11 @@ async def test_a_row_says_what_became_of_it(app: App, outcome: str, number: int,
     assert "attempt" not in row
 
 
-async def test_an_attempt_that_should_have_begun_is_said_to_be_due(app: App) -> None:
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(milliseconds=990)])
+async def test_an_attempt_that_begins_by_now_is_said_to_be_due(app: App, after: timedelta) -> None:
     it = await recorded(app)
     await it.record(it.row("retrying"))
-    await it.wait(after=timedelta(0))
+    await it.wait(after=after)
     assert "due now" in (await pages.get(app, LOG)).words(".deliveries tbody tr")[0]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -363,6 +365,38 @@ async def test_an_answer_is_shown_as_far_as_it_was_kept(
     assert boxes == ({} if label is None else {label: visible})
     for sentence in ("The body was empty.", "Only its beginning is kept.", "Only its beginning is shown."):
         assert (sentence in page.text) == (sentence == message)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "label", "visible"),
+    [
+        ("text/plain; charset=iso-8859-1", "Größe – 5 €".encode("cp1252"), ", read as iso-8859-1", "Größe – 5 €"),
+        ('text/html;charset="Shift_JIS"', "注文<b>".encode("shift_jis"), ", read as shift_jis", "注文<b>"),
+        ("text/plain; charset=Shift_JIS", "注文".encode("shift_jis")[:-1], ", read as shift_jis", "注"),
+        ("text/plain; charset=utf-8", b"Gr\xf6\xdfe", ", base64 because it is no text", "R3L232U="),
+        ("text/plain; charset=unicode_escape", b"\\x41\xff", ", base64 because it is no text", "XHg0Mf8="),
+        ("text/plain; charset=euc-jp", b"\xff\xff", ", base64 because it is no text", "//8="),
+        ("text/plain", b"Gr\xf6\xdfe", ", base64 because it is no text", "R3L232U="),
+    ],
+)
+async def test_an_answer_is_read_by_the_charset_that_it_declares(
+    app: App, content_type: str, body: bytes, label: str, visible: str
+) -> None:
+    it = await recorded(app)
+    head = json.dumps([["content-type", content_type]])
+    await it.record(it.row("failed", status_code=422, error="http_422", response_head=head, response_body=body))
+    page = await pages.get(app, at(it))
+    boxes = {str(each["aria-label"]): each.get_text() for each in page.all("pre[aria-label^='Response body']")}
+    assert boxes == {f"Response body{label}": visible}
+
+
+async def test_what_is_packed_is_no_text_in_whatever_charset(app: App) -> None:
+    it = await recorded(app)
+    head = json.dumps([["Content-Type", "text/plain; charset=iso-8859-1"], ["Content-Encoding", "gzip"]])
+    body = gzip.compress(b"Go away", mtime=0)
+    await it.record(it.row("failed", status_code=422, error="http_422", response_head=head, response_body=body))
+    page = await pages.get(app, at(it))
+    assert code(page, "Response body").strip() == base64.b64encode(body).decode()
 
 
 async def test_without_an_answer_it_says_why_there_is_none(app: App) -> None:

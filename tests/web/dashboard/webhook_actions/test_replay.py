@@ -130,6 +130,17 @@ async def test_first_it_is_counted_and_nothing_is_sent(app: App) -> None:
     assert await stored(app) == []
 
 
+async def test_what_was_counted_is_what_is_sent_to_the_microsecond(app: App) -> None:
+    route = await app.route()
+    await record_deliveries(app, route, "failed")
+    period = {"from": "2026-01-01T00:00:00.000001Z", "to": "2099-01-01T00:00:00.999999Z"}
+    page = await counted(app, route, **period)
+    begins = page.form_data(".counted form")
+    assert {name: begins[name] for name in period} == {name: [text] for name, text in period.items()}
+    assert page.one("#to")["data-exact"] == period["to"]
+    assert (page.one("#from")["value"], page.one("#to")["value"]) == ("2026-01-01T00:00:00", "2099-01-01T00:00:01")
+
+
 async def test_one_delivery_is_counted_as_people_do(app: App) -> None:
     route = await app.route()
     await record_deliveries(app, route, "failed")

@@ -114,6 +114,36 @@ async def test_a_pasted_event_goes_before_the_example_and_keeps_its_figures(app:
     assert previewed(page)[0]["id"] == "evt_7"
 
 
+async def test_a_pasted_body_is_the_event_that_it_is_of(app: App) -> None:
+    await add_types(app, "order.create")
+    example, _ = previewed(await preview(app, {"sample_type": "order.create"}))
+    text = json.dumps(example | {"id": "evt_7", "data": {"object": {"n": 5}}}).replace("5", "5.00")
+    page = await preview(app, {"sample_event": text, "payload.filter": "data.object.n == `5`"})
+    assert "Would be sent." in page.text
+    body, _ = previewed(page)
+    assert (body["id"], body["type"], body["data"]) == ("evt_7", "order.create", {"object": {"n": 5}})
+    assert '"n": 5.00' in page.all("pre")[0].get_text()
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        '{"type": "a.b", "created": 1, "data": {"object": 1, "other": 2}}',
+        '{"type": "a.b", "created": 1, "data": []}',
+        f'{{"type": "a.b", "created": 1, "data": {{"object": {"[" * 900}{"]" * 900}}}}}',
+    ],
+)
+async def test_what_is_no_body_of_ours_is_read_as_an_event(app: App, pasted: str) -> None:
+    page = await preview(app, {"sample_event": pasted})
+    assert page.status == 200
+    assert problems_on(page)[0].startswith("Pasted event: ")
+
+
+async def test_data_with_an_object_of_its_own_is_that_of_an_event(app: App) -> None:
+    page = await preview(app, {"sample_event": '{"type": "a.b", "data": {"object": {"n": 1}}}'})
+    assert previewed(page)[0]["data"] == {"object": {"object": {"n": 1}}}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

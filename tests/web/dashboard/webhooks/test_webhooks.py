@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 from uuid import UUID
 
 from daemon.commands import Context
@@ -152,6 +153,24 @@ async def test_the_past_shows_webhooks_as_they_were(app: App) -> None:
     assert "You are looking at the past" in page.text
     now = await pages.get(app, str(page.one(".past a")["href"]))
     assert now.one(".empty h2").text == "No webhooks now"
+
+
+async def test_what_was_saved_stays_marked_when_the_rows_are_loaded_again(app: App) -> None:
+    await app.route(name="Other")
+    route = await app.route(name="Orders")
+    page = await pages.get(app, f"{LIST}?done=created&saved={route['id']}")
+    assert page.words(".saved .saved-mark") == ["New"]
+    rows = await pages.get(app, str(page.one("#webhook-rows")["data-poll"]), headers=pages.PART)
+    assert rows.words(".saved .saved-mark") == ["New"]
+    assert rows.words(".saved th a") == ["Orders"]
+
+
+async def test_the_past_of_those_that_fail_is_the_past_of_all(app: App) -> None:
+    route = await app.route(name="Orders")
+    page = await pages.get(app, f"{LIST}?status=failing&q=order&as_of={route['created_at']}")
+    assert page.location == f"{LIST}?as_of={quote(route['created_at'])}&q=order"
+    page = await pages.get(app, page.location)
+    assert page.words("tbody th a") == ["Orders"]
 
 
 async def test_a_webhook_of_the_past_leads_to_how_it_was(app: App) -> None:
