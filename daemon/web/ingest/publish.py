@@ -35,8 +35,9 @@ from daemon.web.ingest import cloud_events, ingest_spans, reading
 from daemon.web.ingest.batch import Batch
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.cloud_events import CloudEvents, Mode
+from daemon.web.ingest.commits.group_commit import GroupCommit
+from daemon.web.ingest.commits.tenant_queue import ANSWER_SECONDS
 from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, EVENT, EVENT_LINES, FateShape, PublishedShape
-from daemon.web.ingest.group_commit import ANSWER_SECONDS, GroupCommit
 from daemon.web.ingest.ingest_spans import INGEST_SPAN
 from daemon.web.ingest.reading import BATCH_MAX_EVENT_SIZES, Take
 from eventstore.domain_events.events import NewEvent
