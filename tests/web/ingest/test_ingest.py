@@ -59,6 +59,31 @@ async def test_batches_are_bounded_in_events_and_bytes(app: App, monkeypatch: py
     assert len(await app.events()) == 30
 
 
+async def test_tenants_take_turns_in_the_commits(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenant_queue, "MAX_BATCH_EVENTS", 10)
+    commits: list[list[str]] = []
+    go_on = asyncio.Event()
+    store = domain_events.publish
+
+    async def noted(database: object, events: list[domain_events.NewEvent], **more: float) -> list[bool]:
+        await go_on.wait()
+        commits.append([event.id for event in events])
+        return await store(app.database, events, **more)
+
+    monkeypatch.setattr(domain_events, "publish", noted)
+    asked = []
+    group_commit = app.client.app[events.GROUP_COMMIT]
+    for tenant, names in (("many", [f"m{n}" for n in range(25)]), ("few", ["f0", "f1"]), ("one", ["o0"])):
+        for name in names:
+            event = domain_events.NewEvent(tenant=tenant, id=name, type="a.b", data=b"{}")
+            asked.append(asyncio.create_task(group_commit.publish(event, seconds=10)))
+    await asyncio.sleep(0)  # all of them are in the queue, or in the first commit
+    go_on.set()
+    assert await asyncio.gather(*asked) == [True] * 28
+    assert commits[0] == ["m0", "f0", "o0", "m1", "f1", "m2", "m3", "m4", "m5", "m6"]
+    assert [name for commit in commits[1:] for name in commit] == [f"m{n}" for n in range(7, 25)]
+
+
 async def test_a_fault_of_ours_is_told_as_one_and_the_next_event_is_stored(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

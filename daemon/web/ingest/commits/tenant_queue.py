@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 
 import structlog
 
@@ -132,16 +132,34 @@ class TenantQueue:
 
 
 def first_of(queue: Sequence[QueuedEvent]) -> tuple[list[QueuedEvent], list[QueuedEvent]]:
-    """The oldest events whose requests still wait, within the limits, at least one if there is any; and the others."""
+    """The events to store next, within the limits, of those whose requests still wait, at least one if there is any;
+    and the others, oldest first. Tenants take turns, so that no other event waits for all that one of them publishes.
+    """
     waiting = [each for each in queue if not each.stored.done()]
     count, size_bytes = 0, 0
-    for each in waiting[:MAX_BATCH_EVENTS]:
+    in_turns = _in_turns(waiting) if len(waiting) > 1 else waiting
+    for each in in_turns[:MAX_BATCH_EVENTS]:
         event = each.event
         size_bytes += len(event.data) + len(event.context or b"") + len(event.snapshot or b"")
         if count and size_bytes > MAX_BATCH_BYTES:
             break
         count += 1
-    return waiting[:count], waiting[count:]
+    if count == len(waiting):
+        return waiting, []
+    first = in_turns[:count]
+    chosen = set(map(id, first))
+    return first, [each for each in waiting if id(each) not in chosen]
+
+
+def _in_turns(waiting: Sequence[QueuedEvent]) -> list[QueuedEvent]:
+    """The first event of each tenant, then the second of each, and so on."""
+    by_tenant: dict[str, list[QueuedEvent]] = {}
+    for each in waiting:
+        by_tenant.setdefault(each.event.tenant, []).append(each)
+    if len(by_tenant) == 1:
+        return [*waiting]
+    rounds = zip_longest(*by_tenant.values())
+    return [each for events in rounds for each in events if each is not None]
 
 
 def resolve(batch: Sequence[QueuedEvent], results: Sequence[bool | Exception]) -> None:
