@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
@@ -92,6 +93,12 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+class _Lookup(asyncio.Lock):
+    """The lookup of one token, and when the database was asked last that knew none."""
+
+    missed_at = -math.inf
+
+
 class Tokens:
     """Verifies tokens and caches them. `macs` knows the rows that are ours, `clock` returns monotonic seconds."""
 
@@ -102,7 +109,7 @@ class Tokens:
         self._macs = macs
         self._clock = clock
         self._cache: dict[str, _CachedToken] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lookups: WeakValueDictionary[str, _Lookup] = WeakValueDictionary()
 
     async def verify(self, text: str) -> Verified | TokenRefusal:
         """The token, or why it is refused. Raises StoreUnavailable, and NotAuthentic if the text is that of a row which
@@ -130,13 +137,17 @@ class Tokens:
 
     async def _look_up(self, token_id: str, given: bytes) -> Verified | TokenRefusal:
         """Verifies by the database. Concurrent callers with the same token share one query."""
-        async with self._locks.setdefault(token_id, asyncio.Lock()):
+        came_at, lookup = self._clock(), self._lookups.setdefault(token_id, _Lookup())
+        async with lookup:
             cached = self._cache.get(token_id)
             if cached is not None and cached.until > self._clock():
                 return _check_proof(token_id, given, cached.proof)
+            if lookup.missed_at >= came_at:
+                return TokenRefusal.UNKNOWN
             looked_up_at = self._clock()
             proof = await tokens.proof(self._database, token_id, macs=self._macs, seconds=LOOKUP_SECONDS)
             if proof is None:
+                lookup.missed_at = looked_up_at
                 return TokenRefusal.UNKNOWN
             verdict = _check_proof(token_id, given, proof)
             if isinstance(verdict, Verified) and proof.is_unused:

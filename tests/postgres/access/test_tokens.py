@@ -140,7 +140,7 @@ async def test_many_who_use_a_token_at_once_ask_once(database: Database, monkeyp
     verdicts = await asyncio.gather(*(remembering.verify(text) for _ in range(50)))
     assert {type(verdict) for verdict in verdicts} == {Verified}
     assert asked == [id_in(text)]
-    assert not remembering._locks
+    assert not remembering._lookups
 
 
 async def test_without_a_database_only_what_is_remembered_opens(database_url: str) -> None:
