@@ -14,14 +14,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import math
 import re
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from weakref import WeakValueDictionary
 
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft
@@ -93,12 +91,6 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-class _Lookup(asyncio.Lock):
-    """The lookup of one token, and when the database was asked last that knew none."""
-
-    missed_at = -math.inf
-
-
 class Tokens:
     """Verifies tokens and caches them. `macs` knows the rows that are ours, `clock` returns monotonic seconds."""
 
@@ -109,7 +101,7 @@ class Tokens:
         self._macs = macs
         self._clock = clock
         self._cache: dict[str, _CachedToken] = {}
-        self._lookups: WeakValueDictionary[str, _Lookup] = WeakValueDictionary()
+        self._lookups: dict[str, asyncio.Future[Proof | None]] = {}
 
     async def verify(self, text: str) -> Verified | TokenRefusal:
         """The token, or why it is refused. Raises StoreUnavailable, and NotAuthentic if the text is that of a row which
@@ -136,24 +128,39 @@ class Tokens:
         self._cache.pop(token_id, None)
 
     async def _look_up(self, token_id: str, given: bytes) -> Verified | TokenRefusal:
-        """Verifies by the database. Concurrent callers with the same token share one query."""
-        came_at, lookup = self._clock(), self._lookups.setdefault(token_id, _Lookup())
-        async with lookup:
-            cached = self._cache.get(token_id)
-            if cached is not None and cached.until > self._clock():
-                return _check_proof(token_id, given, cached.proof)
-            if lookup.missed_at >= came_at:
-                return TokenRefusal.UNKNOWN
+        """Verifies by the database. Concurrent callers with the same token share one query, and all hear its answer at
+        once: a thousand who woke each other one by one would take longer than they may.
+        """
+        pending = self._lookups.get(token_id)
+        while pending is not None:
+            await asyncio.wait([pending])
+            if not pending.cancelled():
+                break
+            pending = self._lookups.get(token_id)
+        proof = await self._asked(token_id, given) if pending is None else pending.result()
+        return TokenRefusal.UNKNOWN if proof is None else _check_proof(token_id, given, proof)
+
+    async def _asked(self, token_id: str, given: bytes) -> Proof | None:
+        """Asks the database for this caller and those who come meanwhile. Raises StoreUnavailable."""
+        pending = self._lookups[token_id] = asyncio.get_running_loop().create_future()
+        try:
             looked_up_at = self._clock()
             proof = await tokens.proof(self._database, token_id, macs=self._macs, seconds=LOOKUP_SECONDS)
-            if proof is None:
-                lookup.missed_at = looked_up_at
-                return TokenRefusal.UNKNOWN
-            verdict = _check_proof(token_id, given, proof)
-            if isinstance(verdict, Verified) and proof.is_unused:
-                await tokens.note_use(self._database, token_id, seconds=LOOKUP_SECONDS)
-            self._store(token_id, proof, looked_up_at)
-            return verdict
+            if proof is not None and proof.is_authentic:
+                if proof.is_unused and isinstance(_check_proof(token_id, given, proof), Verified):
+                    await tokens.note_use(self._database, token_id, seconds=LOOKUP_SECONDS)
+                self._store(token_id, proof, looked_up_at)
+        except Exception as error:
+            pending.set_exception(error)
+            pending.exception()  # there may be nobody else who hears it
+            raise
+        except BaseException:  # the caller has gone: another one asks
+            pending.cancel()
+            raise
+        finally:
+            del self._lookups[token_id]
+        pending.set_result(proof)
+        return proof
 
     def _still_shows_metrics(self, cached: _CachedToken) -> bool:
         left = cached.proof.seconds_left
