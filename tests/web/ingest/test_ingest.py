@@ -15,6 +15,7 @@ from daemon.web.ingest import publish as events
 from daemon.web.ingest.commits import tenant_queue
 from eventstore import domain_events
 from eventstore.domain_events import catalogue
+from eventstore.postgres.errors import IdHeld
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.web.application import Answer, App, app
 from tests.support.web.tokens import bearer, token
@@ -238,6 +239,35 @@ async def test_who_publishes_an_id_of_a_transaction_that_does_not_end_holds_up_n
     assert "has not ended" in told[0].json["detail"]
     assert (await one(app, "held")).status == 202
     assert [row["id"] for row in await app.events()].count("held") == 1
+
+
+async def test_a_tenant_that_had_to_wait_goes_on_in_its_own_queue_for_a_while(
+    empty_url: str, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of many such tenants would hold up the others again every few seconds."""
+    group_commit = app.client.app[events.GROUP_COMMIT]
+    event = domain_events.NewEvent(tenant="acme", id="held", type="a.b", data=b"{}")
+    async with held(empty_url):
+        with pytest.raises(IdHeld):
+            await group_commit.publish(event, seconds=0.3)
+    assert (await publish(app, "e1")).status == 202
+    assert list(group_commit._apart) == ["acme"]
+    monkeypatch.setattr(tenant_queue, "LINGER_SECONDS", 0.0)
+    assert (await publish(app, "e2")).status == 202
+    async with asyncio.timeout(5):
+        while group_commit._apart:
+            await asyncio.sleep(0.01)
+    assert (await publish(app, "e3")).status == 202
+
+
+async def test_a_queue_of_a_tenant_holds_up_no_stop(empty_url: str, app: App) -> None:
+    group_commit = app.client.app[events.GROUP_COMMIT]
+    event = domain_events.NewEvent(tenant="acme", id="held", type="a.b", data=b"{}")
+    async with held(empty_url):
+        with pytest.raises(IdHeld):
+            await group_commit.publish(event, seconds=0.3)
+    async with asyncio.timeout(tenant_queue.LINGER_SECONDS / 2):
+        await group_commit.close()
 
 
 @pytest.mark.parametrize("lines", [1, 2_000])

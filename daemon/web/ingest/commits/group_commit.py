@@ -102,6 +102,8 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Waits until the queues are empty and their commits are done."""
+        for apart in self._apart.values():
+            apart.end()
         while tasks := [task for task in self._tasks() if not task.done()]:
             await asyncio.wait(tasks)
 
@@ -171,7 +173,7 @@ class GroupCommit:
             resolve(batch, results)
 
     def _set_apart(self, tenant: str, batch: list[QueuedEvent]) -> None:
-        """Gives a tenant a queue of its own until none of its events waits."""
+        """Gives a tenant a queue of its own until none of its events has waited for long."""
         apart = self._apart.get(tenant)
         if apart is None:
             apart = self._apart[tenant] = TenantQueue(self._database, self._publish, self._held_turn)

@@ -8,6 +8,7 @@ without a connection in between; the others are stored meanwhile.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ ANSWER_SECONDS = 2.5
 # The pause before an event, or a batch, is tried again whose id another transaction holds.
 HELD_SECONDS = 0.2
 
+# For so long after the last wait a tenant keeps its queue. If its next event had to wait too, others would wait for it
+# until it is found among them; with many such tenants that would be all of the time.
+LINGER_SECONDS = 10.0
+
 
 @dataclass(slots=True, eq=False)
 class QueuedEvent:
@@ -52,13 +57,22 @@ class TenantQueue:
         self._queue: list[QueuedEvent] = []
         self._arrived = asyncio.Event()
         self._held: dict[str, list[QueuedEvent]] = {}
+        self._held_at = time.monotonic()
+        self._is_ending = False
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._is_ending = True
+        self._arrived.set()
 
     def add(self, events: Iterable[QueuedEvent]) -> None:
         self._queue += events
         self._arrived.set()
 
     async def drain(self, on_end: Callable[[], object]) -> None:
-        """Stores what is in the queue, until nothing is. Calls `on_end` then, before anything can come again."""
+        """Stores what is in the queue, until nothing has waited for long. Calls `on_end` then, before anything can come
+        again.
+        """
         due: list[str] = []
         try:
             while True:
@@ -67,10 +81,13 @@ class TenantQueue:
                     await self._commit(batch)
                 elif due:
                     await self._try_again(due.pop(0))
-                elif not self._held:
+                elif self._held:
+                    if await self._has_paused(HELD_SECONDS):
+                        due = [*self._held]
+                elif self._is_ending or (left := self._held_at + LINGER_SECONDS - time.monotonic()) <= 0:
                     break
-                elif await self._has_paused():
-                    due = [*self._held]
+                else:
+                    await self._has_paused(left)
         except BaseException:
             unstored = [*chain(self._queue, *self._held.values())]
             resolve(unstored, [StoreUnavailable("the daemon is stopping")] * len(unstored))
@@ -78,11 +95,11 @@ class TenantQueue:
         finally:
             on_end()
 
-    async def _has_paused(self) -> bool:
+    async def _has_paused(self, seconds: float) -> bool:
         """True after a pause, False as soon as something comes in."""
         self._arrived.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(HELD_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._arrived.wait()
                 return False
         return True
@@ -118,6 +135,7 @@ class TenantQueue:
         except IdHeld as error:
             for each in batch:
                 each.held = error
+            self._held_at = time.monotonic()
             return False
         except StoreError as error:
             results = [error] * len(batch)
