@@ -260,6 +260,19 @@ async def test_a_tenant_that_had_to_wait_goes_on_in_its_own_queue_for_a_while(
     assert (await publish(app, "e3")).status == 202
 
 
+async def test_of_many_tenants_that_have_to_wait_only_some_are_searched_for(
+    empty_url: str, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs the events in the queue a wait, so those that are left get queues of their own unseen."""
+    monkeypatch.setattr("daemon.web.ingest.commits.group_commit.SEARCH_SECONDS", -1.0)
+    tenants = ["acme", *(f"t{n}" for n in range(20))]
+    async with held(empty_url):
+        asked = [asyncio.create_task(publish(app, "held", tenant=tenant)) for tenant in tenants]
+        told = await asyncio.gather(*asked)
+    assert [answer.status for answer in told] == [503] + [202] * 20
+    assert (await publish(app, "held")).status == 202
+
+
 async def test_a_queue_of_a_tenant_holds_up_no_stop(empty_url: str, app: App) -> None:
     group_commit = app.client.app[events.GROUP_COMMIT]
     event = domain_events.NewEvent(tenant="acme", id="held", type="a.b", data=b"{}")

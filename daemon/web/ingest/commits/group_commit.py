@@ -15,6 +15,7 @@ A batch is a transaction of its own (storing.py).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
@@ -36,6 +37,10 @@ log = structlog.get_logger()
 
 # Two batches keep both cores busy, this process's and PostgreSQL's. More would only occupy connections.
 BATCHES_AT_ONCE = 2
+
+# So long the tenants that have to wait are searched for among the events of a commit, while those in the queue wait. In
+# this time one is found among 500.
+SEARCH_SECONDS = 0.5
 
 
 class GroupCommit:
@@ -133,14 +138,16 @@ class GroupCommit:
 
     async def _drain(self) -> None:
         while batch := self._next_batch():
-            await self._commit(batch)
+            await self._commit(batch, search_until=time.monotonic() + SEARCH_SECONDS)
 
     def _next_batch(self) -> list[QueuedEvent]:
         batch, self._queue = first_of(self._queue)
         return batch
 
-    async def _commit(self, batch: list[QueuedEvent]) -> None:
-        """Stores events, but for those of tenants that have to wait: these get queues of their own."""
+    async def _commit(self, batch: list[QueuedEvent], *, search_until: float) -> None:
+        """Stores events, but for those of tenants that have to wait: these get queues of their own. So do all that are
+        left if these are not found in time.
+        """
         batch = [each for each in batch if not each.stored.done()]
         if not batch:
             return
@@ -149,13 +156,7 @@ class GroupCommit:
                 self._database, [each.event for each in batch], publish=self._publish, seconds=ANSWER_SECONDS
             )
         except IdHeld:
-            tenants = sorted({each.event.tenant for each in batch})
-            if len(tenants) == 1:
-                self._set_apart(tenants[0], batch)
-                return
-            half = set(tenants[: len(tenants) // 2])
-            await self._commit([each for each in batch if each.event.tenant in half])
-            await self._commit([each for each in batch if each.event.tenant not in half])
+            await self._divide(batch, search_until)
         except StoreError as error:
             if isinstance(error, StoreUnavailable):  # the queued events would fail as well, later
                 self._failure = error
@@ -171,6 +172,18 @@ class GroupCommit:
         else:
             self._failure = None
             resolve(batch, results)
+
+    async def _divide(self, batch: list[QueuedEvent], search_until: float) -> None:
+        """Stores each half of the tenants by itself; one that is left has to wait."""
+        tenants = sorted({each.event.tenant for each in batch})
+        if len(tenants) == 1 or time.monotonic() > search_until:
+            for tenant in tenants:
+                self._set_apart(tenant, [each for each in batch if each.event.tenant == tenant])
+            return
+        half = set(tenants[: len(tenants) // 2])
+        for is_first in (True, False):
+            part = [each for each in batch if (each.event.tenant in half) == is_first]
+            await self._commit(part, search_until=search_until)
 
     def _set_apart(self, tenant: str, batch: list[QueuedEvent]) -> None:
         """Gives a tenant a queue of its own until none of its events has waited for long."""
