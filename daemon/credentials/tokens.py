@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from weakref import WeakValueDictionary
 
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft
@@ -102,7 +101,7 @@ class Tokens:
         self._macs = macs
         self._clock = clock
         self._cache: dict[str, _CachedToken] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lookups: dict[str, asyncio.Future[Proof | None]] = {}
 
     async def verify(self, text: str) -> Verified | TokenRefusal:
         """The token, or why it is refused. Raises StoreUnavailable, and NotAuthentic if the text is that of a row which
@@ -129,20 +128,39 @@ class Tokens:
         self._cache.pop(token_id, None)
 
     async def _look_up(self, token_id: str, given: bytes) -> Verified | TokenRefusal:
-        """Verifies by the database. Concurrent callers with the same token share one query."""
-        async with self._locks.setdefault(token_id, asyncio.Lock()):
-            cached = self._cache.get(token_id)
-            if cached is not None and cached.until > self._clock():
-                return _check_proof(token_id, given, cached.proof)
+        """Verifies by the database. Concurrent callers with the same token share one query, and all hear its answer at
+        once: a thousand who woke each other one by one would take longer than they may.
+        """
+        pending = self._lookups.get(token_id)
+        while pending is not None:
+            await asyncio.wait([pending])
+            if not pending.cancelled():
+                break
+            pending = self._lookups.get(token_id)
+        proof = await self._asked(token_id, given) if pending is None else pending.result()
+        return TokenRefusal.UNKNOWN if proof is None else _check_proof(token_id, given, proof)
+
+    async def _asked(self, token_id: str, given: bytes) -> Proof | None:
+        """Asks the database for this caller and those who come meanwhile. Raises StoreUnavailable."""
+        pending = self._lookups[token_id] = asyncio.get_running_loop().create_future()
+        try:
             looked_up_at = self._clock()
             proof = await tokens.proof(self._database, token_id, macs=self._macs, seconds=LOOKUP_SECONDS)
-            if proof is None:
-                return TokenRefusal.UNKNOWN
-            verdict = _check_proof(token_id, given, proof)
-            if isinstance(verdict, Verified) and proof.is_unused:
-                await tokens.note_use(self._database, token_id, seconds=LOOKUP_SECONDS)
-            self._store(token_id, proof, looked_up_at)
-            return verdict
+            if proof is not None and proof.is_authentic:
+                if proof.is_unused and isinstance(_check_proof(token_id, given, proof), Verified):
+                    await tokens.note_use(self._database, token_id, seconds=LOOKUP_SECONDS)
+                self._store(token_id, proof, looked_up_at)
+        except Exception as error:
+            pending.set_exception(error)
+            pending.exception()  # there may be nobody else who hears it
+            raise
+        except BaseException:  # the caller has gone: another one asks
+            pending.cancel()
+            raise
+        finally:
+            del self._lookups[token_id]
+        pending.set_result(proof)
+        return proof
 
     def _still_shows_metrics(self, cached: _CachedToken) -> bool:
         left = cached.proof.seconds_left

@@ -241,9 +241,11 @@ class Pipeline:
         """Something was published here: make a tick now."""
         self._intake.ticker.wakeup.set()
 
-    async def publish(self, database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:
+    async def publish(
+        self, database: Database, events: Sequence[NewEvent], *, seconds: float, lock_seconds: float | None = None
+    ) -> list[bool]:
         """Publishes as `domain_events.publish` does, and makes the tick of it at once."""
-        return await self._intake.publisher.publish(database, events, seconds=seconds)
+        return await self._intake.publisher.publish(database, events, seconds=seconds, lock_seconds=lock_seconds)
 
     def tell(self, events: Sequence[NewEvent]) -> None:
         """Publishes operational events soon, if anybody is told of any."""

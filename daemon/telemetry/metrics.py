@@ -78,7 +78,9 @@ class Metrics:
         self._shared_lock: int | None = None
         if worker is not None and self._directory is not None:
             _use_worker_files(worker, self._directory)
-        self.events_published = self._counter("events_published", "Events taken in, by result", "result")
+        self.events_published = self._counter(
+            "events_published", "Events taken over HTTP and from sources, by result", "result"
+        )
         self.decisions = self._counter("decisions", "Events × routes that ever subscribed to their type", "decision")
         self.attempts = self._counter("attempts", "Outcomes of attempts", "outcome", "status_class")
         self.queries_refused = self._counter(

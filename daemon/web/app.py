@@ -22,7 +22,7 @@ from daemon.web.http.requests.turns import TURNS, Turns
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
-from daemon.web.ingest.group_commit import GroupCommit
+from daemon.web.ingest.commits.group_commit import GroupCommit
 from daemon.web.service import exports
 from daemon.web.service.auditing import audit_jobs, delivery_proofs
 from daemon.web.service.deliveries import resending

@@ -8,18 +8,20 @@ answer means that the events are durable. `hookledger.publish_many` in schema.sq
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from eventstore.postgres.connect import DEADLINE_SECONDS, Database
-from eventstore.postgres.errors import Deadlocked
+from eventstore.postgres.connect import DEADLINE_SECONDS, Database, milliseconds
+from eventstore.postgres.errors import Deadlocked, IdHeld
 
 _T = TypeVar("_T")
 
@@ -110,7 +112,17 @@ EVENT_COLUMNS = (
 )
 
 _PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+# The same, in a transaction of its own, waiting for each lock for $10 at most.
+_PUBLISH_SOON = """
+SELECT CASE WHEN patience IS NOT NULL THEN hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9) END
+  FROM (SELECT set_config('lock_timeout', $10, true) AS patience OFFSET 0) soon
+"""
+_LOCK_SOON = "SELECT set_config('lock_timeout', $1, true)"
 _PUBLISH_MESSAGES = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+
+# Where a publish waits for the end of a transaction that has published the same id: the first line of the context of an
+# error has the place of its row, and the table, in whatever language.
+_OF_AN_ID = re.compile(r"\([0-9]+,[0-9]+\).*domain_event_([0-9]{8}|midnight)\b")
 
 # LATERAL looks up the tick of each event. With a plain join the planner reads all ticks.
 _WITH_TICK = f"""
@@ -140,21 +152,36 @@ SELECT {EVENT_COLUMNS}
 class Publish(Protocol):
     """`publish`, or what stores events in the same way and does more."""
 
-    async def __call__(self, database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]: ...
+    async def __call__(
+        self, database: Database, events: Sequence[NewEvent], *, seconds: float, lock_seconds: float | None = None
+    ) -> list[bool]: ...
 
 
-async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float = DEADLINE_SECONDS) -> list[bool]:
+async def publish(
+    database: Database,
+    events: Sequence[NewEvent],
+    *,
+    seconds: float = DEADLINE_SECONDS,
+    lock_seconds: float | None = None,
+) -> list[bool]:
     """Stores events durably. Returns for each, in order: True if it is new, False if it repeats an event of the last 24
-    hours.
+    hours. It waits for each lock for `lock_seconds` at most, if they are given.
 
-    Raises StoreUnavailable, and ValueRefused for a value that a check constraint refuses.
+    Raises StoreUnavailable: IdHeld if another transaction holds an id, Locked for another lock; and ValueRefused for a
+    value that a check constraint refuses.
     """
     if not events:
         return []
 
     async def once() -> list[bool]:
         async with database.connection(seconds=seconds) as connection:
-            return await publish_within(connection, events)
+            if lock_seconds is None:
+                return await publish_within(connection, events)
+            with telling_held_ids():
+                fresh: list[bool] = await connection.fetchval(
+                    _PUBLISH_SOON, *columns_of(events), milliseconds(lock_seconds)
+                )
+            return fresh
 
     return await despite_deadlocks(once)
 
@@ -176,14 +203,17 @@ async def despite_deadlocks(publish_once: Callable[[], Awaitable[_T]]) -> _T:
 
 @asynccontextmanager
 async def publishing(
-    database: Database, *, seconds: float
+    database: Database, *, seconds: float, lock_seconds: float | None = None
 ) -> AsyncIterator[Callable[[Sequence[NewEvent]], Coroutine[object, None, list[bool]]]]:
-    """One transaction for a batch that is published in parts. Yields the function that publishes a part.
+    """One transaction for a batch that is published in parts. Yields the function that publishes a part, which waits
+    for each lock for `lock_seconds` at most, if they are given.
 
     The parts become durable together or not at all. Raises Deadlocked if another transaction publishes the same ids in
-    another order.
+    another order, and what `publish` raises.
     """
     async with database.transaction(seconds=seconds) as connection:
+        if lock_seconds is not None:
+            await connection.execute(_LOCK_SOON, milliseconds(lock_seconds))
         yield partial(publish_within, connection)
 
 
@@ -208,15 +238,28 @@ async def publish_within(
     source_partition: int | None = None,
     source_offsets: Sequence[int] | None = None,
 ) -> list[bool]:
-    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked.
+    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked and IdHeld.
 
     With `source_partition` they were messages of a source: those at `source_offsets` of that partition.
     """
-    if source_partition is None:
-        fresh: list[bool] = await connection.fetchval(_PUBLISH, *columns_of(events))
-    else:
-        fresh = await connection.fetchval(_PUBLISH_MESSAGES, *columns_of(events), source_partition, source_offsets)
+    with telling_held_ids():
+        if source_partition is None:
+            fresh: list[bool] = await connection.fetchval(_PUBLISH, *columns_of(events))
+        else:
+            fresh = await connection.fetchval(_PUBLISH_MESSAGES, *columns_of(events), source_partition, source_offsets)
     return fresh
+
+
+@contextmanager
+def telling_held_ids() -> Iterator[None]:
+    """Raises IdHeld if the block, which publishes, has waited in vain for a transaction that holds one of its ids."""
+    try:
+        yield
+    except asyncpg.LockNotAvailableError as error:
+        place, _, _ = str(error.context or "").partition("\n")
+        if _OF_AN_ID.search(place):
+            raise IdHeld from error
+        raise
 
 
 async def find(

@@ -16,9 +16,15 @@ from typing import NamedTuple
 
 import asyncpg
 
-from eventstore.domain_events.events import NewEvent, StoredEvent, columns_of, despite_deadlocks
+from eventstore.domain_events.events import (
+    NewEvent,
+    StoredEvent,
+    columns_of,
+    despite_deadlocks,
+    telling_held_ids,
+)
 from eventstore.domain_events.ticks import LogMark, Tick
-from eventstore.postgres.connect import DEADLINE_SECONDS, Database
+from eventstore.postgres.connect import DEADLINE_SECONDS, SERVER_SETTINGS, Database, milliseconds
 
 
 class ReadUpto(NamedTuple):
@@ -64,12 +70,21 @@ _EVENT_COLUMNS = tuple(_COLUMNS.replace(",", " ").split()[-13:])
 
 _POLL = f"SELECT {_COLUMNS}, pg_current_snapshot()::text AS snapshot FROM hookledger.poll($1, $2, $3, $4)"
 
-# The poll takes its place in the transaction after what is published, since it depends on its result.
+_USUAL_PATIENCE = SERVER_SETTINGS["lock_timeout"]
+
+# The poll takes its place in the transaction after what is published, since it depends on its result. What is published
+# waits for each lock for $14 at most. The rest waits as any statement: the commit of a tick waits for those of others.
 _PUBLISH = f"""
 SELECT fresh, {_COLUMNS}
-  FROM (SELECT hookledger.publish_many($5, $6, $7, $8, $9, $10, $11, $12, $13) AS fresh OFFSET 0) published
+  FROM (SELECT set_config('lock_timeout', $14, true) AS patience OFFSET 0) soon
+       CROSS JOIN LATERAL (
+       SELECT CASE WHEN patience IS NOT NULL
+                   THEN hookledger.publish_many($5, $6, $7, $8, $9, $10, $11, $12, $13) END AS fresh OFFSET 0) published
+       CROSS JOIN LATERAL (
+       SELECT CASE WHEN fresh IS NOT NULL
+                   THEN set_config('lock_timeout', '{_USUAL_PATIENCE}', true) END AS usual OFFSET 0) rest
        CROSS JOIN LATERAL
-       hookledger.poll($1, $2, $3, $4, CASE WHEN fresh IS NOT NULL THEN pg_current_xact_id() END) poll
+       hookledger.poll($1, $2, $3, $4, CASE WHEN usual IS NOT NULL THEN pg_current_xact_id() END) poll
 """
 
 
@@ -88,15 +103,18 @@ async def publish(
     known_pos: int,
     read: ReadUpto = NOTHING_READ,
     seconds: float = DEADLINE_SECONDS,
+    lock_seconds: float | None = None,
 ) -> tuple[list[bool], Poll]:
     """Stores events durably as `events.publish` does, and makes the tick of them in the same transaction, unless
     somebody holds up the lock that ticks take.
     """
-    arguments = (known_tick, known_pos, *read, *columns_of(events))
+    patience = _USUAL_PATIENCE if lock_seconds is None else milliseconds(lock_seconds)
+    arguments = (known_tick, known_pos, *read, *columns_of(events), patience)
 
     async def once() -> asyncpg.Record:
         async with database.connection(seconds=seconds) as connection:
-            (row,) = await connection.fetch(_PUBLISH, *arguments)
+            with telling_held_ids():
+                (row,) = await connection.fetch(_PUBLISH, *arguments)
         return row
 
     row = await despite_deadlocks(once)

@@ -18,6 +18,7 @@ import asyncpg
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
+    Locked,
     SchemaMismatch,
     Standby,
     StoreError,
@@ -117,7 +118,7 @@ class Database:
         self._limits_statements = limits_statements
         self._settings = SERVER_SETTINGS | {"application_name": application_name}
         if limits_statements:
-            self._settings["statement_timeout"] = _milliseconds(LIMIT_SECONDS)
+            self._settings["statement_timeout"] = milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
         self._is_resting = False
         self._turn = asyncio.Lock()
@@ -232,7 +233,7 @@ class Database:
         if not self._limits_statements or seconds <= LIMIT_SECONDS:
             yield
             return
-        await connection.execute(f"SET statement_timeout = '{_milliseconds(seconds)}'")
+        await connection.execute(f"SET statement_timeout = '{milliseconds(seconds)}'")
         try:
             yield
         except Exception:
@@ -327,7 +328,7 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
                 "ROLE), or let database.url lead to the primary",
             )
         case asyncpg.LockNotAvailableError():
-            return StoreUnavailable(
+            return Locked(
                 f"PostgreSQL at {where}: another transaction holds a lock that this one needs",
                 hint="it is ended after 5 s if it is idle and ours; else look for it in pg_stat_activity and pg_locks",
             )
@@ -409,7 +410,8 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A time as a setting of the server takes it."""
     return f"{seconds * 1000:.0f}ms"
 
 

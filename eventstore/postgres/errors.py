@@ -6,6 +6,8 @@
     │   ├── Standby                  it answers, but takes no writes: another server is the primary
     │   ├── FormerPrimary        it takes writes, and another server was promoted since
     │   ├── Saturated            too many queries run at once already, and this one was not begun
+    │   ├── Locked               another transaction keeps a lock that this one needs
+    │   │   └── IdHeld               it has published an event of the same id, and has not ended
     │   ├── Deadlocked           two transactions waited for each other, and this one was ended: repeat it
     │   └── EmbeddedUnavailable  the embedded server cannot be started
     │       └── EmbeddedMisconfigured  not as configured or installed: trying again changes nothing
@@ -64,6 +66,22 @@ class FormerPrimary(StoreUnavailable):
 
 class Saturated(StoreUnavailable):
     """Too many queries run at once, of one party or of all: this one was not begun."""
+
+
+class Locked(StoreUnavailable):
+    """Another transaction keeps a lock that this one needs."""
+
+
+class IdHeld(Locked):
+    """A transaction that has not ended has published an event of the same tenant and id: only its end tells whether
+    this one is new.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a transaction that has not ended has published an event of the same tenant and id",
+            hint="end it; look for it in pg_stat_activity",
+        )
 
 
 class Deadlocked(StoreUnavailable):

@@ -1,5 +1,6 @@
 """`hookledger publish`: good lines are stored, bad ones reported, and it may be run again at any time."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -104,6 +105,58 @@ async def test_a_pipe_that_falls_silent_does_not_hold_its_events_back(
         assert process.poll() is None
     out, _ = process.communicate(timeout=30)
     assert json.loads(out)["accepted"] == 1
+
+
+async def test_a_pipe_that_never_falls_silent_does_not_hold_its_events_back_either(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "publish", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=hookledger.home,
+        env=hookledger.environment,
+    )
+    assert process.stdin is not None
+    written = 0
+    async with asyncio.timeout(20):
+        while not await _stored(database_url):
+            process.stdin.write(GOOD.encode() + b"\n")
+            process.stdin.flush()
+            written += 1
+            await asyncio.sleep(0.05)
+    out, _ = process.communicate(timeout=30)
+    assert json.loads(out)["accepted"] == written
+
+
+def _types(*names: str) -> str:
+    return json.dumps([{"name": name, "example": {"data": {}}} for name in names])
+
+
+async def test_a_pipe_takes_types_that_were_added_to_the_catalogue_meanwhile(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    hookledger("event-types", "load", "-", "--yes", stdin=_types("order.create"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "publish", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=hookledger.home,
+        env=hookledger.environment | {"HOOKLEDGER_EVENTS__STRICT_TYPES": "true"},
+    )
+    assert process.stdin is not None
+    process.stdin.write(GOOD.encode() + b"\n")
+    process.stdin.flush()
+    while not await _stored(database_url):
+        assert process.poll() is None
+    hookledger("event-types", "load", "-", "--yes", stdin=_types("order.create", "order.cancel"))
+    async with asyncio.timeout(20):
+        while len(await _stored(database_url)) < 2:
+            process.stdin.write(GOOD.replace("create", "cancel").encode() + b"\n")
+            process.stdin.flush()
+            await asyncio.sleep(0.1)
+    process.communicate(timeout=30)
 
 
 def test_a_file_of_one_endless_line_is_one_rejected_line(hookledger: CommandLine) -> None:

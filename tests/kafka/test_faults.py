@@ -65,6 +65,32 @@ async def test_what_the_client_cannot_read_is_told_and_holds_up_its_partition_al
     await run.stop()
 
 
+async def test_an_id_that_a_transaction_holds_is_told_and_holds_up_its_partition_alone(
+    kafka: Kafka, sources: SourceRuns, database_url: str
+) -> None:
+    topic = await kafka.topic(partitions=2)
+    await kafka.send(topic, *(event_text(n) for n in range(5)))
+    producer = await asyncpg.connect(database_url)
+    try:
+        await producer.execute("BEGIN; SELECT hookledger.publish('acme', 'order.create', '{}', 'e3')")
+        run = await sources.start(topic)
+        fault = await sources.until(FAULT)
+        assert fault == (
+            f"{topic} 0 waits from offset 0 on: a transaction that has not ended has published an event of the same "
+            "tenant and id; end it; look for it in pg_stat_activity"
+        )
+        await kafka.send(topic, *(event_text(100 + n) for n in range(5)), partition=1)
+        await sources.until_taken({1: 5})
+        assert await sources.positions() == {0: 0, 1: 5}
+        await producer.execute("ROLLBACK")
+    finally:
+        await producer.close()
+    await sources.until_taken({0: 5})
+    await sources.until(NO_FAULT)
+    assert sorted(name for *_, name in await sources.taken()) == sorted(f"e{n}" for n in (*range(5), *range(100, 105)))
+    await run.stop()
+
+
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
 async def test_a_batch_that_is_too_large_unpacked_is_not_unpacked(
     kafka: Kafka, sources: SourceRuns, codec: str

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from daemon.catalogue import Catalogue
+from daemon.catalogue import FRESH_SECONDS, Catalogue
 from daemon.cli.console import file_input, output
 from daemon.cli.console.failures import EXIT_FAILED
 from daemon.cli.console.file_input import chunks
@@ -35,6 +37,8 @@ from eventstore.postgres.errors import StoreUnavailable
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 8 << 20
 BATCH_SECONDS = 30.0
+# No event waits longer for those that come after it. A file has a batch together sooner.
+HOLD_SECONDS = 0.2
 
 # Further bad lines are only counted: the first ones show that it is the wrong file.
 MOST_REPORTED = 20
@@ -65,12 +69,14 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
     summary = Summary()
 
     async def work(database: Database) -> None:
-        known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
+        catalogue = Catalogue(database, is_strict=config.events.strict_types)
         with file_input.read_progress(file) as progress:
-            rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
+            rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill)
             try:
                 async with TaskGroup() as group:
-                    await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
+                    await _Publisher(database, group, catalogue, rules, summary, progress.report).publish(
+                        file, progress.advance
+                    )
             finally:
                 if summary.rejected > MOST_REPORTED:
                     progress.report(f"and {summary.rejected - MOST_REPORTED:,} more")
@@ -153,27 +159,32 @@ class _Publisher:
         self,
         database: Database,
         group: TaskGroup,
+        catalogue: Catalogue,
         rules: Rules,
         summary: Summary,
         report: Callable[[str], None],
     ) -> None:
         self._database = database
         self._group = group
+        self._catalogue = catalogue
+        self._types_read_at = -math.inf
         self._rules = rules
         self._summary = summary
         self._report = report
         self._batch: list[NewEvent] = []
         self._batch_bytes = 0
+        self._batch_began_at = 0.0
         self._made_ids: set[str] = set()
         self._storing: asyncio.Task[None] | None = None
 
     async def publish(self, file: BinaryIO, advance: Callable[[int, str], None]) -> None:
-        """Publishes all of `file`. When a pipe falls silent, the lines read so far are stored at once."""
+        """Publishes all of `file`. When a pipe falls silent, or is slow, the lines read so far are stored at once."""
         splitter = LineSplitter(max_bytes=self._rules.max_bytes)
         async for chunk in chunks(file):
+            await self._renew_types()
             for line in splitter.feed(chunk):
                 await self._add(line)
-            if not chunk:
+            if not chunk or (self._batch and time.monotonic() - self._batch_began_at >= HOLD_SECONDS):
                 await self._store(upto_line=splitter.ended)
             advance(len(chunk), f"{self._summary.accepted + self._summary.duplicates:,} events")
         for line in splitter.end():
@@ -181,9 +192,18 @@ class _Publisher:
         await self._store(upto_line=splitter.ended)
         await self._until_stored()
 
+    async def _renew_types(self) -> None:
+        """The catalogue may change while a pipe is read, which may take days. Raises StoreUnavailable."""
+        now_seconds = time.monotonic()
+        if now_seconds - self._types_read_at >= FRESH_SECONDS:
+            self._rules = replace(self._rules, known_types=await self._catalogue.known_types())
+            self._types_read_at = now_seconds
+
     async def _add(self, line: Line) -> None:
         judged = judge(line, self._rules)
         if isinstance(judged, JudgedLine):
+            if not self._batch:
+                self._batch_began_at = time.monotonic()
             self._batch.append(judged.event)
             self._batch_bytes += line.size_bytes
             if judged.has_made_id:

@@ -22,7 +22,7 @@ from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
 from daemon.sources.rules import VALUE_REFUSED
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable, ValueRefused
+from eventstore.postgres.errors import IdHeld, StoreUnavailable, ValueRefused
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch, Taken
 
@@ -121,9 +121,16 @@ class BatchTaker:
     async def _store(
         self, partitions: SourcePartitions, place: PartitionPlace, part: Sequence[SourceMessage], made: MadeBatch
     ) -> bool:
-        """Stores a batch. False if the position was another one, for somebody else has moved it."""
-        async with self._storing:
-            taken = await self._stored(part, made)
+        """Stores a batch. False if the position was another one, for somebody else has moved it, or if another
+        transaction holds an id: then the partition is put aside, and the others go on.
+        """
+        try:
+            async with self._storing:
+                taken = await self._stored(part, made)
+        except IdHeld as error:
+            fault = f"{place.topic} {place.partition} waits from offset {made.batch.begin} on: {error}; {error.hint}"
+            partitions.put_aside(place, fault, seconds=self._tunables.source_reconnect_seconds)
+            return False
         if taken is None:
             log.info("source.overtaken", source=self._name, topic=place.topic, partition=place.partition)
             partitions.displace([place])

@@ -3,7 +3,7 @@
 Wrong ones are counted by the address they come from, which a trusted proxy tells. Beyond WRONG a credential from there
 is answered 429 unless it was right before: behind any other proxy all clients have one address, and those who are at
 work there go on. A credential counts as wrong until the database has answered, so that a thousand at once are not
-looked up either.
+looked up either. Many requests with one token at once are one guess: they share its query.
 
 Each process counts by itself, so several workers together allow as many times more.
 
@@ -70,22 +70,28 @@ class Guesses:
         self._allowance = allowance
         self._arrivals: dict[tuple[CredentialKind, str], float] = {}
         self._known: dict[bytes, None] = {}
+        self._looked_up: set[bytes] = set()  # those that were counted, and are not answered yet
 
     @contextmanager
     def guess(self, kind: CredentialKind, address: str, credential: str, now: float) -> Iterator[Guess]:
         """Looks a credential up in the block. Raises Problem 429 instead if too many from there were wrong."""
         digest = hashlib.sha256(f"{kind} {credential}".encode(errors="surrogateescape")).digest()
         is_known = digest in self._known
-        if not is_known:
+        is_counted = not is_known and digest not in self._looked_up
+        if is_counted:
             self._take(kind, address, now)
+            if kind is CredentialKind.TOKEN:
+                self._looked_up.add(digest)
         guess = Guess()
         try:
             yield guess
         finally:
+            if is_counted:
+                self._looked_up.discard(digest)
             if guess.is_right is False:
                 if is_known and self._known.pop(digest, 0) is None:
                     self._count(kind, address, now)
-            elif not is_known:
+            elif is_counted:
                 self._give_back(kind, address)
             if guess.is_right:
                 self._remember(digest)

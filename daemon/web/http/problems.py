@@ -28,7 +28,7 @@ from daemon.audit import AmbiguousEvent, UnknownEvent
 from daemon.commands import Conflict, Invalid, NotFound, Stale, TooManyCommands
 from daemon.core.events import event
 from daemon.web.http.services import SERVICES
-from eventstore.postgres.errors import ChainBroken, Saturated, SchemaMismatch, StoreUnavailable, ValueRefused
+from eventstore.postgres.errors import ChainBroken, IdHeld, Saturated, SchemaMismatch, StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
 
@@ -169,6 +169,10 @@ def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, re
         case Saturated():
             detail = f"{error}: {error.hint}"
             return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, is_busy=True)
+        case IdHeld():
+            detail = f"{error}: repeat the request, with the same event id"
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Problem(503, detail, headers=headers, outage=f"{error}; {error.hint}")
         case StoreUnavailable() | SchemaMismatch():  # the second while it is being restored
             # It does not say that nothing was stored: the commit may have succeeded and only its reply been lost.
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from daemon.core.events import event
 from daemon.core.events.ndjson import Line
 from daemon.web.http.problems import REFUSED_VALUE, listed
+from daemon.web.ingest.commits.storing import StoreResult
 from daemon.web.ingest.event_shapes import FateShape
-from daemon.web.ingest.storing import StoreResult
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import ValueRefused
 

@@ -8,6 +8,7 @@ answer.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from daemon.core.events.trace_context import TraceContext
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
 from daemon.telemetry.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
+from daemon.web.access.command_context import request_key
 from daemon.web.http import problems, shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
@@ -35,8 +37,9 @@ from daemon.web.ingest import cloud_events, ingest_spans, reading
 from daemon.web.ingest.batch import Batch
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.cloud_events import CloudEvents, Mode
+from daemon.web.ingest.commits.group_commit import GroupCommit
+from daemon.web.ingest.commits.tenant_queue import ANSWER_SECONDS
 from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, EVENT, EVENT_LINES, FateShape, PublishedShape
-from daemon.web.ingest.group_commit import ANSWER_SECONDS, GroupCommit
 from daemon.web.ingest.ingest_spans import INGEST_SPAN
 from daemon.web.ingest.reading import BATCH_MAX_EVENT_SIZES, Take
 from eventstore.domain_events.events import NewEvent
@@ -70,6 +73,9 @@ async def publish(request: web.Request) -> web.Response:
 
     A route may deliver to here, with a transform that makes an event. What was delivered so more than three times in a
     row is refused with 508: routes that deliver to each other would else do so for ever.
+
+    An event without an `id` is another one each time, unless there is an `Idempotency-Key`: repeated with the same key
+    and the same body, it is the same event. `Content-Encoding` may be gzip or deflate.
     """
     tracing = request.app[SERVICES].tracing
     if tracing is None:
@@ -90,6 +96,7 @@ async def publish(request: web.Request) -> web.Response:
 
 async def _publish(request: web.Request) -> web.Response:
     _hops(request)
+    request_key(request)  # before the body is read
     with request.app[BYTE_BUDGET].share(request[CALLER].tenant) as take:
         cloud = cloud_events.of(request)
         if cloud is not None:
@@ -142,7 +149,7 @@ async def _publish_batch(request: web.Request, batch: Batch, cloud: CloudEvents 
         def parse(line: Line) -> NewEvent | tuple[event.FieldProblem, ...]:
             if line.text is None:
                 return _too_long(request, line, cloud)
-            return _parse(request, line.text, now=now, known=known, cloud=cloud)
+            return _parse(request, line.text, now=now, known=known, cloud=cloud, number=line.number)
 
         results = await request.app[GROUP_COMMIT].publish_batch(
             batch.parts(parse), is_one_part=batch.is_one_part, seconds=seconds
@@ -171,9 +178,15 @@ async def _answering_within(seconds: float) -> AsyncIterator[None]:
 
 
 def _parse(
-    request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None, cloud: CloudEvents | None
+    request: web.Request,
+    raw: bytes,
+    *,
+    now: datetime,
+    known: KnownTypes | None,
+    cloud: CloudEvents | None,
+    number: int = 0,
 ) -> NewEvent | tuple[event.FieldProblem, ...]:
-    """The event to store, or everything that is wrong with it."""
+    """The event to store, or everything that is wrong with it. `number` is that of its line, if it is one of many."""
     limit = request.app[SERVICES].config.events.max_bytes
     type_test = None if known is None else known.problem
     tenant = request[CALLER].tenant
@@ -184,7 +197,10 @@ def _parse(
     if not isinstance(parsed, IncomingEvent):
         return parsed
     span = request.get(INGEST_SPAN)
-    return _new_event(parsed, now, hops=_hops(request) or None, trace=None if span is None else span.kept)
+    if parsed.id is None:
+        key = request_key(request)
+        parsed.id = _new_id(now) if key is None else _id_of_key(key, number, raw)
+    return _new_event(parsed, parsed.id, hops=_hops(request) or None, trace=None if span is None else span.kept)
 
 
 def _too_long(request: web.Request, line: Line, cloud: CloudEvents | None) -> tuple[event.FieldProblem, ...]:
@@ -214,10 +230,10 @@ def _hops(request: web.Request) -> int:
     return int(given)
 
 
-def _new_event(parsed: IncomingEvent, now: datetime, *, hops: int | None, trace: TraceContext | None) -> NewEvent:
+def _new_event(parsed: IncomingEvent, id: str, *, hops: int | None, trace: TraceContext | None) -> NewEvent:
     return NewEvent(
         tenant=parsed.tenant,
-        id=parsed.id if parsed.id is not None else _new_id(now),
+        id=id,
         type=parsed.type,
         data=parsed.data,
         occurred_at=parsed.occurred_at,
@@ -231,6 +247,13 @@ def _new_event(parsed: IncomingEvent, now: datetime, *, hops: int | None, trace:
 def _new_id(now: datetime) -> str:
     """An id for an event without one. It begins with the time, so that new ids are neighbours in the index."""
     return f"evt_{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def _id_of_key(key: str, number: int, raw: bytes) -> str:
+    """An id for an event without one in a request that has an Idempotency-Key: the same when it is repeated. Another
+    text is another event, so that a key that was used again by mistake loses none.
+    """
+    return "evt_" + hashlib.sha256(b"%b\n%d\n%b" % (key.encode(), number, raw)).hexdigest()[:32]
 
 
 def _answer(request: web.Request, answers: list[FateShape]) -> web.Response:

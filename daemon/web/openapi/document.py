@@ -216,8 +216,9 @@ def _query(parameter: Query) -> Schema:
 
 
 def _headers(declared: Declaration) -> list[Schema]:
-    names = ["traceparent", "tracestate"] if declared.access is Access.PUBLISH else []
-    if declared.is_command:
+    is_publish = declared.access is Access.PUBLISH
+    names = ["traceparent", "tracestate"] if is_publish else []
+    if declared.is_command or is_publish:
         names.append("Idempotency-Key")
     if declared.is_command and declared.is_versioned:
         names.append("If-Match")

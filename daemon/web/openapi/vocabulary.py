@@ -112,7 +112,8 @@ HEADERS: dict[str, Schema] = {
     _KEY: {
         "name": _KEY,
         "in": "header",
-        "description": "Identifies this command: repeated with the same key, the command is executed once.",
+        "description": "Identifies this command, or what is published without an `id`: repeated with the same key, it "
+        "is done once.",
         "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
         "example": "5f2c9a0e",
     },

@@ -140,7 +140,57 @@ async def test_many_who_use_a_token_at_once_ask_once(database: Database, monkeyp
     verdicts = await asyncio.gather(*(remembering.verify(text) for _ in range(50)))
     assert {type(verdict) for verdict in verdicts} == {Verified}
     assert asked == [id_in(text)]
-    assert not remembering._locks
+    assert not remembering._lookups
+
+
+async def test_who_waits_for_a_caller_who_has_gone_asks_by_themselves(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held_up(base: Database, token_id: str, *, macs: CredentialMacs, seconds: float) -> tokens.Proof | None:
+        began.set()
+        await go_on.wait()
+        return await proof(base, token_id, macs=macs, seconds=seconds)
+
+    proof = tokens.proof
+    monkeypatch.setattr(tokens, "proof", held_up)
+    remembering, text = Tokens(database, macs=MACS), await token(database, "admin")
+    first, *others = [asyncio.create_task(remembering.verify(text)) for _ in range(3)]
+    await began.wait()
+    await asyncio.sleep(0)
+    first.cancel()
+    go_on.set()
+    assert {type(verdict) for verdict in await asyncio.gather(*others)} == {Verified}
+    assert first.cancelled()
+    assert not remembering._lookups
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_thousand_who_wait_for_one_query_are_answered_in_the_same_turn(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    """If they woke each other one by one, the last would wait for a thousand turns of a busy event loop."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held_up(base: Database, token_id: str, *, macs: CredentialMacs, seconds: float) -> tokens.Proof | None:
+        found = await proof(base, token_id, macs=macs, seconds=seconds)
+        began.set()
+        await go_on.wait()
+        return found
+
+    proof = tokens.proof
+    monkeypatch.setattr(tokens, "proof", held_up)
+    remembering, text = Tokens(database, macs=MACS), await token(database, "admin")
+    text = text if is_there else f"hl_admin_{'0' * 12}_{'0' * 64}"
+    asked = [asyncio.create_task(remembering.verify(text)) for _ in range(1000)]
+    await began.wait()
+    go_on.set()
+    await asked[0]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert all(task.done() for task in asked)
+    assert len({type(await task) for task in asked}) == 1
 
 
 async def test_without_a_database_only_what_is_remembered_opens(database_url: str) -> None:

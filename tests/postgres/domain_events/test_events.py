@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from daemon.core.events.event import IncomingEvent, parse
 from eventstore import domain_events
-from eventstore.domain_events import ticks
+from eventstore.domain_events import polls, ticks
 from eventstore.domain_events.events import NewEvent, StoredEvent, publish
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import AccessRefused, StoreUnavailable, ValueRefused
+from eventstore.postgres.errors import AccessRefused, IdHeld, Locked, StoreUnavailable, ValueRefused
 from tests.support.postgres.queries import Connect, until_waiting
 from tests.support.values.builders import TENANTS, new_event
 
@@ -153,6 +153,34 @@ async def test_what_another_midnight_left_behind_does_not_count(database: Databa
     await sql.execute("INSERT INTO hookledger.domain_event_midnight VALUES ('acme', 'x', now() - interval '24 hours')")
     assert await publish(database, [new_event(id="x")]) == [True]
     assert await publish(database, [new_event(id="x")]) == [False]
+
+
+_STALE_ID = "INSERT INTO hookledger.domain_event_midnight VALUES ('acme', 'x', now() - interval '24 hours')"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("before", ["SELECT", ALWAYS_MIDNIGHT, f"{ALWAYS_MIDNIGHT}; {_STALE_ID}"])
+async def test_an_id_that_another_transaction_holds_is_told_apart_from_other_locks(
+    database: Database, sql: asyncpg.Connection, before: str, count: int
+) -> None:
+    await sql.execute(before)
+    await sql.execute("BEGIN; SELECT hookledger.publish('acme', 'a.b', '{}', 'x')")
+    batch = [new_event(id=id) for id in "xy"[:count]]
+    with pytest.raises(IdHeld):
+        await publish(database, batch, lock_seconds=0.01)
+    with pytest.raises(IdHeld):
+        await polls.publish(database, batch, known_tick=0, known_pos=0, lock_seconds=0.01)
+    with pytest.raises(IdHeld):
+        async with domain_events.publishing(database, seconds=5, lock_seconds=0.01) as publish_part:
+            await publish_part(batch)
+    await sql.execute("ROLLBACK; BEGIN; LOCK TABLE hookledger.domain_event IN SHARE MODE")
+    with pytest.raises(Locked) as other:
+        await publish(database, batch, lock_seconds=0.01)
+    assert not isinstance(other.value, IdHeld)
+    await sql.execute("ROLLBACK")
+    assert await publish(database, batch, lock_seconds=0.01) == [True] * count
+    async with database.connection() as connection:
+        assert await connection.fetchval("SHOW lock_timeout") == "2s"
 
 
 MIDNIGHTS = (

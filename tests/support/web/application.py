@@ -191,8 +191,10 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     )
     hurried: list[None] = []
 
-    async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:
-        fresh = await domain_events.publish(database, events, seconds=seconds)
+    async def publish(
+        database: Database, events: Sequence[NewEvent], *, seconds: float, lock_seconds: float | None = None
+    ) -> list[bool]:
+        fresh = await domain_events.publish(database, events, seconds=seconds, lock_seconds=lock_seconds)
         hurried.append(None)
         return fresh
 

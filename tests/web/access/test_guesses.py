@@ -54,6 +54,42 @@ async def test_two_thousand_wrong_tokens_cost_a_few_queries_and_then_none(
         assert (await guarded.ask("GET", "/healthz")).status == 200
 
 
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_many_requests_with_one_new_token_are_one_guess(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, *, is_right: bool
+) -> None:
+    """As a producer makes with its connections when the daemon was started anew."""
+    really, queries = tokens.proof, list[object]()
+    go_on = asyncio.Event()
+
+    async def proof(*arguments: object, **more: object) -> object:
+        queries.append(arguments)
+        await go_on.wait()
+        return await really(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tokens, "proof", proof)
+    async with app(empty_url, server__admin_token=ADMIN) as guarded:
+        given = bearer(await token(guarded.database, "admin")) if is_right else wrong(1)
+        arrived = 0
+        verify = guarded.services.tokens.verify
+
+        async def noted(text: str) -> object:
+            nonlocal arrived
+            arrived += 1
+            if arrived == 90:
+                go_on.set()
+            return await verify(text)
+
+        monkeypatch.setattr(guarded.services.tokens, "verify", noted)
+        answers = await asyncio.gather(*[guarded.ask("GET", "/v1/tenants", headers=given) for _ in range(90)])
+        assert Counter(answer.status for answer in answers) == {200 if is_right else 401: 90}
+        assert len(queries) == 1
+        guarded.client.app[GUESSES]._allowance = Allowance(burst=WRONG.burst, per_second=1e-6)
+        for number in range(WRONG.burst):
+            await guarded.ask("GET", "/v1/tenants", headers=wrong(number))
+        assert (await guarded.ask("GET", "/v1/tenants", headers=wrong(99))).status == 429
+
+
 @pytest.mark.parametrize("text", ["x", "hl_admin_1", ADMIN + "x"])
 async def test_guesses_at_the_admin_token_count_too(empty_url: str, text: str) -> None:
     async with app(empty_url, server__admin_token=ADMIN) as guarded:

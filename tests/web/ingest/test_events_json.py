@@ -46,6 +46,23 @@ async def test_an_event_without_an_id_gets_one(app: App) -> None:
     assert len(set(ids)) == 2
 
 
+async def test_an_event_without_an_id_is_the_same_event_under_the_same_key(app: App) -> None:
+    event = {name: value for name, value in EVENT.items() if name != "id"}
+    key = {"Idempotency-Key": "k1"}
+    first, again = [await app.ask("POST", "/v1/events", event, headers=key) for _ in range(2)]
+    assert [first.json["accepted"], again.json["duplicates"]] == [1, 1]
+    assert first.json["events"][0]["id"] == again.json["events"][0]["id"]
+    for changed, headers in (
+        (event | {"data": {"total": 2}}, key),
+        (event, {"Idempotency-Key": "k2"}),
+        (EVENT, key),
+    ):
+        assert (await app.ask("POST", "/v1/events", changed, headers=headers)).json["accepted"] == 1
+    assert len(await app.events()) == 4
+    refused = await app.ask("POST", "/v1/events", event, headers={"Idempotency-Key": "\u00e9"})
+    assert refused.status == 400
+
+
 async def test_all_parts_of_an_event_are_kept(app: App) -> None:
     more = {
         "occurred_at": "2026-01-02T03:04:05.000006+01:00",

@@ -41,6 +41,14 @@ async def test_every_line_gets_its_answer_and_the_good_half_is_stored(app: App) 
     assert len(app.hurried) == 1
 
 
+async def test_lines_without_an_id_are_the_same_events_under_the_same_key(app: App) -> None:
+    body = b"\n".join([b'{"tenant":"acme","type":"a.b","data":{}}'] * 2)
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "k1"}
+    first, again = [await app.ask("POST", "/v1/events", data=body, headers=headers) for _ in range(2)]
+    assert (first.json["accepted"], again.json["duplicates"]) == (2, 2)
+    assert len(set(await ids(app))) == 2
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -8,7 +8,6 @@ import asyncpg
 import pytest
 
 from daemon.web.ingest import publish as events_api
-from daemon.web.ingest import storing
 from daemon.web.ingest.batch import PART_BYTES, PART_EVENTS
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
@@ -134,7 +133,11 @@ class Parts:
 
 async def test_two_batches_with_the_same_ids_in_opposite_parts_are_both_answered(app: App) -> None:
     there, back = Parts("a", "z"), Parts("z", "a")
-    tasks = [asyncio.create_task(storing.store_parts(app.database, parts, seconds=10)) for parts in (there, back)]
+    commit = app.client.app[events_api.GROUP_COMMIT]
+    tasks = [
+        asyncio.create_task(commit.publish_batch(aiter(parts), is_one_part=False, seconds=10))
+        for parts in (there, back)
+    ]
     async with asyncio.timeout(10):
         while (await app.rows(_STORED_A_PART))[0]["count"] < 2:
             await asyncio.sleep(0.01)

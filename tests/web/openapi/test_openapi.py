@@ -269,13 +269,14 @@ async def test_commands_say_that_they_take_a_key_and_changes_of_a_route_a_versio
             assert "Idempotency-Key" in names
 
 
-async def test_publishing_takes_a_trace_that_the_publisher_may_leave_out(app: App) -> None:
+async def test_publishing_takes_a_trace_and_a_key_that_the_publisher_may_leave_out(app: App) -> None:
     """Without any such parameter openapi-python-client makes of several bodies a module that cannot be imported."""
     document = await read(app)
     found = [resolved(document, each) for each in document["paths"]["/v1/events"]["post"]["parameters"]]
     assert [(each["name"], each["in"], each.get("required", False)) for each in found] == [
         ("traceparent", "header", False),
         ("tracestate", "header", False),
+        ("Idempotency-Key", "header", False),
     ]
 
 

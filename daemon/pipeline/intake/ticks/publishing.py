@@ -29,9 +29,11 @@ class TickingPublisher:
         self._log_watch = log_watch
         self._read_upto = read_upto
 
-    async def publish(self, database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:
+    async def publish(
+        self, database: Database, events: Sequence[NewEvent], *, seconds: float, lock_seconds: float | None = None
+    ) -> list[bool]:
         if len(events) > MOST_EVENTS or self._ticker.spacing_seconds > 0:
-            fresh = await domain_events.publish(database, events, seconds=seconds)
+            fresh = await domain_events.publish(database, events, seconds=seconds, lock_seconds=lock_seconds)
             self._ticker.wakeup.set()
             return fresh
         with self._ticker.asking():
@@ -43,6 +45,7 @@ class TickingPublisher:
                 known_pos=question.end.position,
                 read=read,
                 seconds=seconds,
+                lock_seconds=lock_seconds,
             )
             self._ticker.answered(question, read, poll)
         return fresh

@@ -14,11 +14,16 @@ from typing import TypeVar
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent, Publish
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import Deadlocked, ValueRefused
+from eventstore.postgres.errors import Deadlocked, IdHeld, Locked, ValueRefused
 
 _T = TypeVar("_T")
 
 StoreResult = bool | ValueRefused
+
+
+# So long a request waits for the end of another transaction that has published the same id, while it has a connection
+# and other events wait for it: longer than a commit takes. Then it gives both away, and asks again after a pause.
+LOCK_SECONDS = 0.05
 
 
 async def store(
@@ -28,10 +33,11 @@ async def store(
     if it is a duplicate, or the ValueRefused that rejects it.
 
     If PostgreSQL refuses a value, each half of the events is stored by itself, and so on until only the events with
-    refused values are left. Raises StoreUnavailable.
+    refused values are left. Raises StoreUnavailable; IdHeld soon, if a transaction that has not ended has published one
+    of the ids.
     """
     try:
-        return list(await publish(database, events, seconds=seconds))
+        return list(await _published(database, events, publish, seconds))
     except ValueRefused as error:
         if len(events) == 1:
             return [error]
@@ -40,12 +46,26 @@ async def store(
     return first + await store(database, events[middle:], publish=publish, seconds=seconds)
 
 
-async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], *, seconds: float) -> list[StoreResult]:
-    """Stores all parts in one transaction, each while the next is parsed. The results are those of `store`.
+async def _published(
+    database: Database, events: Sequence[NewEvent], publish: Publish, seconds: float
+) -> Sequence[bool]:
+    """Which of the events are new. Any lock that is not that of an id is waited for as long as by other statements."""
+    try:
+        return await publish(database, events, seconds=seconds, lock_seconds=LOCK_SECONDS)
+    except IdHeld:
+        raise
+    except Locked:
+        return await publish(database, events, seconds=seconds)
+
+
+async def store_parts(
+    database: Database, parts: AsyncIterator[list[NewEvent]], *, seconds: float, events: list[NewEvent]
+) -> list[StoreResult] | None:
+    """Stores all parts in one transaction, each while the next is parsed, and appends them to `events`. The results are
+    those of `store`; None if nothing is stored and `events` are to be stored by it.
 
     Raises StoreUnavailable.
     """
-    events: list[NewEvent] = []
     are_new: list[bool] = []
 
     async def collected() -> AsyncIterator[list[NewEvent]]:
@@ -55,18 +75,18 @@ async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], 
 
     remaining = collected()
     try:
-        async with domain_events.publishing(database, seconds=seconds) as publish:
+        async with domain_events.publishing(database, seconds=seconds, lock_seconds=LOCK_SECONDS) as publish:
             part = await anext(remaining, None)
             while part is not None:
                 async with _concurrently(publish(part)) as storing:
                     part = await anext(remaining, None)
                 are_new += storing.result()
-    except (ValueRefused, Deadlocked):
+    except (ValueRefused, Deadlocked, Locked):
         # The transaction was rolled back. `store` handles a refused value, and a single statement takes its ids in an
         # order that does not deadlock.
         async for _ in remaining:
             pass
-        return await store(database, events, seconds=seconds)
+        return None
     return [*are_new]
 
 
