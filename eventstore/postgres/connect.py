@@ -309,10 +309,16 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             )
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedFunctionError() | asyncpg.InvalidSchemaNameError():
             return SchemaMismatch(f"the schema is not complete: {error.args[0]}", hint="run hookledger migrate")
-        case asyncpg.CheckViolationError() if error.constraint_name is None:
+        case asyncpg.CheckViolationError() if error.constraint_name is None and _is_parent(error):
             # A missing partition is reported as a check violation without a constraint name.
             return StoreUnavailable(
-                "there is no partition for today", hint="start the daemon or run hookledger migrate: either creates it"
+                "there is no partition for today",
+                hint="start the daemon or run hookledger migrate: either creates it, or says what is in the way",
+            )
+        case asyncpg.CheckViolationError() if error.constraint_name is None:
+            return StoreUnavailable(
+                f"PostgreSQL at {where} cannot make or fill a partition: {_said(error)}",
+                hint="move the rows of the default partition out of it, and drop it",
             )
         case asyncpg.DataError() if isinstance(error.__cause__, UnicodeEncodeError):
             return ValueRefused("a text is not UTF-8", hint="see which one, and write it in UTF-8")
@@ -394,6 +400,11 @@ def _right_to(error: asyncpg.PostgresError) -> str:
     return "use the role that owns the schema hookledger"
 
 
+def _is_parent(error: asyncpg.PostgresError) -> bool:
+    """True if no partition takes a row, and not if one refuses it. Servers and tests may leave the table out."""
+    return error.table_name in {None, "domain_event", "attempt"}
+
+
 def _said(error: asyncpg.PostgresError) -> str:
     return str(error.args[0]) if error.args else type(error).__name__
 
@@ -401,11 +412,17 @@ def _said(error: asyncpg.PostgresError) -> str:
 def is_outage(error: Exception) -> bool:
     """True if trying again later may help: the connection was lost, or the server starts, stops or lacks resources."""
     if isinstance(error, asyncpg.PostgresError):
-        # Classes 08 connection, 40 deadlock, 53 resources (disk full, memory), 57 operator intervention, 58 system
-        # error; 25006 standby, 25P03 a transaction that was idle too long, 25P04 one that was too long, 55P03 lock
-        # timeout.
+        # Classes 08 connection, 40 deadlock, 53 resources (disk full, memory), 54 limits (no transaction id is left),
+        # 55 the state of an object (lock timeout, a detach under way), 57 operator intervention, 58 system error, 72 an
+        # old snapshot, XX what the server cannot read or did not expect. 25006 standby, 25P03 a transaction that was
+        # idle too long, 25P04 one that was too long. None of them says that the statement is wrong: its stage waits for
+        # another time or for a person, and the others go on.
         sqlstate = str(error.sqlstate or "")
-        return sqlstate[:2] in {"08", "40", "53", "57", "58"} or sqlstate in {"25006", "25P03", "25P04", "55P03"}
+        return (
+            sqlstate[:2] in {"08", "40", "53", "54", "55", "57", "58", "72", "XX"}
+            or sqlstate in {"25006", "25P03", "25P04"}
+            or isinstance(error, asyncpg.InvalidCachedStatementError)  # the driver forgets it
+        )
     return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 

@@ -682,6 +682,48 @@ async def test_rows_that_a_policy_would_hide_make_a_statement_fail(database: Dat
         await sql.execute("DROP TABLE public.bound; DROP ROLE hookledger_test_bound")
 
 
+@pytest.mark.parametrize(
+    "sqlstate",
+    [
+        "54000",  # no transaction ids are left
+        "55000", "55006",
+        "72000",
+        "XX000", "XX001", "XX002",  # a page or an index is broken
+    ],
+)  # fmt: skip
+async def test_what_another_time_or_a_person_may_mend_is_an_outage_that_says_what(
+    database: Database, sqlstate: str
+) -> None:
+    with pytest.raises(StoreUnavailable, match="the reason") as outage:
+        async with database.connection() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'the reason' USING ERRCODE = '{sqlstate}'; END $$")
+    assert outage.value.hint
+
+
+async def test_a_statement_whose_table_was_changed_meanwhile_is_tried_again(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("CREATE TABLE own (one integer)")
+    with pytest.raises(StoreUnavailable):
+        async with database.transaction() as connection:
+            await connection.fetch("SELECT * FROM public.own")
+            await connection.execute("ALTER TABLE public.own ADD COLUMN two integer")
+            await connection.fetch("SELECT * FROM public.own")
+
+
+async def test_rows_of_a_default_partition_are_not_taken_for_a_day_that_is_missing(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("CREATE TABLE hookledger.others PARTITION OF hookledger.domain_event DEFAULT")
+    await sql.execute(
+        "INSERT INTO hookledger.domain_event (tenant, id, type, data, recorded_at) "
+        "VALUES ('acme', '1', 'order.create', '{}', '2020-01-01 12:00:00+00')"
+    )
+    with pytest.raises(StoreUnavailable, match='default partition "others"'):
+        async with database.transaction() as connection:
+            await connection.fetchval("SELECT hookledger.ensure_partitions('2020-01-01', '2020-01-01')")
+
+
 async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Database, connect: Connect) -> None:
     other = await connect()
     await other.execute("BEGIN; SET deadlock_timeout = '1h'; SELECT pg_advisory_xact_lock(1)")
