@@ -44,10 +44,11 @@ LIMIT_SECONDS = 5.0
 # starting the workers takes ten times as long as reading a cut. Generic plans: planning over 38 partitions took 1 to
 # 9 ms for each cut, executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL
 # OR tenant = $1" uses no index.
-# The last six: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
+# The last seven: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
 # an audit, a policy hide rows from the reader, or a text mean something else: without strings as the standard has
 # them, a backslash in a literal of a statement, or of a function that it calls. So names are those of PostgreSQL, and a
-# statement to which a policy applies fails.
+# statement to which a policy applies fails. With quotes around every name, each function that is made would be another
+# one for an audit, and each trigger for ever.
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "5s",
@@ -65,6 +66,7 @@ SERVER_SETTINGS = {
     "constraint_exclusion": "partition",
     "datestyle": "ISO, MDY",
     "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
 }
 
 # For a statement that locks or changes rows which others change, and reads partitions that it chooses while it runs. If

@@ -601,6 +601,7 @@ DEFAULTS_OF_OTHERS = {
     "row_security": ("on", "SHOW row_security", "off"),
     "datestyle": ("'SQL, DMY'", "SELECT '2026-11-30'::date::text", "2026-11-30"),
     "standard_conforming_strings": ("off", r"SELECT '\x'", r"\x"),
+    "quote_all_identifiers": ("on", "SELECT 'pg_class'::regclass::text", "pg_class"),
 }
 
 
