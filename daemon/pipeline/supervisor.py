@@ -271,8 +271,13 @@ class Pipeline:
 
     @property
     def stage_faults(self) -> list[str]:
-        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences."""
-        return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)
+        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences; and
+        whether a day has no partition, without which nothing can be published on it.
+        """
+        faults = self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)
+        if self._upkeep.maintenance.detached is not None:
+            faults.append("a partition of these days was detached: partition.detached in the log says which")
+        return faults
 
     @property
     def tick_age_seconds(self) -> float:

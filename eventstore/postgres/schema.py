@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -92,6 +92,8 @@ async def migrate(database: Database, *, within: Mapping[int, Within] | None = N
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         await create_partitions(connection)
+    if (detached := await detached_partition(database)) is not None:
+        raise SchemaMismatch(detached.cause, hint=detached.hint)
     return planned
 
 
@@ -219,6 +221,44 @@ async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int
 
 
 _ENSURE = "SELECT hookledger.ensure_partitions($1, $2)"
+
+# The first table of those days that is no partition, or is about to be none.
+_DETACHED = f"""
+SELECT p.name AS parent, c.relname::text AS name, d.day::date AS day, coalesce(i.inhdetachpending, false) AS is_pending
+  FROM unnest('{{domain_event,attempt}}'::text[]) AS p (name)
+ CROSS JOIN (SELECT generate_series(now() - interval '1 day', now() + interval '{PARTITION_DAYS_AHEAD} days', '1 day')
+                    AT TIME ZONE 'UTC'
+              UNION SELECT hookledger.log_time() AT TIME ZONE 'UTC') AS d (day)
+  JOIN pg_class c ON c.relnamespace = 'hookledger'::regnamespace
+                 AND c.relname = p.name || '_' || to_char(d.day, 'YYYYMMDD')
+  LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+ WHERE i.inhrelid IS NULL OR i.inhdetachpending
+ ORDER BY d.day, p.name DESC LIMIT 1
+"""
+
+
+class DetachedPartition(NamedTuple):
+    """A table of one of these days that somebody has detached, in a sentence, and what to do."""
+
+    cause: str
+    hint: str
+
+
+async def detached_partition(database: Database) -> DetachedPartition | None:
+    """What stands in the way of a day's partition, None if nothing does. Events that are in it and were not read yet
+    are passed over for as long as it is detached.
+    """
+    async with database.connection() as connection:
+        rows = await connection.fetch(_DETACHED)
+    for row in rows:
+        parent, name, day = f"hookledger.{row['parent']}", f"hookledger.{row['name']}", row["day"]
+        finish = f"ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE; " if row["is_pending"] else ""
+        return DetachedPartition(
+            f"the table {name} is no partition any more: nobody reads what it has, nothing is stored on its day",
+            f"run {finish}ALTER TABLE {parent} ATTACH PARTITION {name} "
+            f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{day + timedelta(days=1)} 00:00:00+00')",
+        )
+    return None
 
 
 async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:

@@ -195,6 +195,38 @@ async def test_creating_partitions_waits_for_no_producer_and_blocks_none(
     assert await sql.fetchval("SELECT count(*) FROM hookledger.domain_event") == 2
 
 
+@pytest.mark.parametrize("is_begun_only", [False, True])
+@pytest.mark.parametrize("parent", ["domain_event", "attempt"])
+@pytest.mark.parametrize("ahead", [0, 7])
+async def test_a_partition_that_somebody_detached_is_told_with_what_mends_it(
+    database: Database, sql: asyncpg.Connection, connect: Connect, parent: str, ahead: int, is_begun_only: bool
+) -> None:
+    day = await sql.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date + $1::integer", ahead)
+    part = f"hookledger.{parent}_{day:%Y%m%d}"
+    assert await schema.detached_partition(database) is None
+    if is_begun_only:
+        reader = await connect()
+        await reader.execute(f"BEGIN; SELECT FROM hookledger.{parent}; SET lock_timeout = '100ms'")
+        await sql.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await sql.execute(f"ALTER TABLE hookledger.{parent} DETACH PARTITION {part} CONCURRENTLY")
+        await reader.execute("COMMIT")
+    else:
+        await sql.execute(f"ALTER TABLE hookledger.{parent} DETACH PARTITION {part}")
+
+    with pytest.raises(SchemaMismatch, match=f"the table {part} is no partition") as refusal:
+        await schema.migrate(database)
+    assert await schema.maintain_partitions(database) == 0
+    found = await schema.detached_partition(database)
+    assert found is not None
+    assert (found.cause, found.hint) == (str(refusal.value), refusal.value.hint)
+
+    for statement in found.hint.removeprefix("run ").split("; "):
+        await sql.execute(statement)
+    assert await schema.detached_partition(database) is None
+    await schema.migrate(database)
+
+
 async def test_daemons_that_maintain_partitions_together_do_not_collide(
     database: Database, sql: asyncpg.Connection
 ) -> None:
