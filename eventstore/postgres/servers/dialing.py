@@ -21,6 +21,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -134,6 +135,7 @@ class Dialer:
         try:
             connection = await asyncpg.connect(
                 server,
+                port=urlsplit(server).port,  # else the driver reads PGPORT before the URL, and refuses a list there
                 server_settings=self._settings,
                 timeout=self._seconds_each,
                 connection_class=KnowingConnection,

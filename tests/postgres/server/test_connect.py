@@ -245,6 +245,7 @@ async def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> Non
     ("postgresql://me:pw@db.example:5433/shop", "db.example:5433/shop"), ("postgresql://me:pw@db/shop?sslmode=require", "db/shop"),
     ("postgresql:///shop?host=/tmp", "the local socket/shop"), ("postgresql://me:p@w@db/shop", "a malformed URL"), ("postgresql://a:1,b:2/x", "a:1, b:2/x"),
     ("postgresql://h:nope/x", "a malformed URL"), ("postgresql://[::1]:5432/x", "::1:5432/x"),
+    ("postgresql:///x?host=a,b&port=1,2", "a:1, b:2/x"), ("postgresql://me:pw@/x?host=a,::1&port=5&user=me", "a:5, ::1:5/x"),
 ])  # fmt: skip
 def test_a_place_names_host_port_and_database_only(url: str, where: str) -> None:
     assert location(url) == where

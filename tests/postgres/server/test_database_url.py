@@ -210,6 +210,33 @@ def test_every_server_gets_the_same_user_and_parameters() -> None:
     )
 
 
+@pytest.mark.parametrize(("query", "places"), [
+    ("host=a,b", ["a", "b"]), ("host=a,b&port=1", ["a:1", "b:1"]), ("host=a,::1,/tmp&port=1,2,", ["a:1", "[::1]:2", "%2Ftmp"]),
+    ("host=a", ["a"]), ("port=1", [""]),
+])  # fmt: skip
+def test_hosts_may_stand_in_the_parameters(query: str, places: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = "&port=1" if query == "port=1" else ""
+    assert parsed(f"postgresql://me:pw@/shop?sslmode=require&{query}").servers == tuple(
+        f"postgresql://me:pw@{place}/shop?sslmode=require{rest}" for place in places
+    )
+    monkeypatch.setenv("PGHOST", "other,others")
+    if "host" in query:
+        assert parsed(f"postgresql:///shop?{query}").servers == tuple(f"postgresql://{place}/shop" for place in places)
+
+
+def test_hosts_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "a,b")
+    monkeypatch.setenv("PGPORT", "1,2")
+    assert parsed("postgresql:///shop").servers == ("postgresql://a:1/shop", "postgresql://b:2/shop")
+    assert parsed("postgresql://c/shop").servers == ("postgresql://c/shop",)
+    assert len(parsed("postgresql:///shop?service=s").servers) == 1
+
+
+def test_each_host_needs_a_port_or_all_of_them_one() -> None:
+    with pytest.raises(MalformedUrl, match="3 hosts and 2 ports"):
+        parsed("postgresql:///shop?host=a,b,c&port=1,2")
+
+
 @contextmanager
 def silent_server() -> Iterator[int]:
     """A port whose connections are taken by the system and answered by nobody, as of a host that hangs."""
@@ -277,6 +304,28 @@ async def test_of_two_servers_that_take_writes_the_one_that_was_promoted_is_used
         async with database.connection() as connection:
             assert await connection.fetchval("SELECT 1") == 1
         await database.close()
+
+
+async def test_of_hosts_in_the_parameters_the_one_that_was_promoted_is_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_primaries(database_url, monkeypatch) as (first, second):
+        here, there = urlsplit(first.url), urlsplit(second.url)
+        url = f"postgresql://{here.username}@{here.path}?host={here.hostname},{there.hostname}&port={here.port},{there.port}"
+        assert await answer(url, "SELECT 1") == 1
+        second.cut()
+        with pytest.raises(StoreUnavailable, match="former primary"):
+            await answer(url, "SELECT 1")
+
+
+async def test_hosts_and_ports_of_the_environment_are_connected_to(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fault_proxy(database_url) as proxy:
+        here = urlsplit(proxy.url)
+        monkeypatch.setenv("PGHOST", "127.0.0.1,127.0.0.1")
+        monkeypatch.setenv("PGPORT", f"1,{here.port}")
+        assert await answer(f"postgresql://{here.username}@{here.path}", "SELECT 1") == 1
 
 
 async def test_a_server_that_does_not_say_its_timeline_is_used(
