@@ -18,6 +18,7 @@ import asyncpg
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
+    FormerPrimary,
     SchemaMismatch,
     Standby,
     StoreError,
@@ -26,7 +27,7 @@ from eventstore.postgres.errors import (
     ValueRefused,
 )
 from eventstore.postgres.servers.database_url import location
-from eventstore.postgres.servers.dialing import Dialer, is_standby, require_direct
+from eventstore.postgres.servers.dialing import Dialer, require_direct, require_primary
 
 # A producer gets an answer within 3 s, a 503 if PostgreSQL is frozen. So every ordinary statement has this deadline.
 DEADLINE_SECONDS = 3.0
@@ -81,9 +82,10 @@ OLDEST_SERVER = 150000
 # Somewhat less than a use of a connection has, which may begin with it.
 DIAL_SECONDS = 2.5
 
-# What a server answers that was demoted, or that stops: 25006 and 57P01 to 57P03.
+# What a server answers that was demoted, or that stops: 25006 and 57P01 to 57P03. Or another one was promoted.
 _OF_THIS_SERVER = (
     Standby,
+    FormerPrimary,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -121,6 +123,7 @@ class Database:
         if limits_statements:
             self._settings["statement_timeout"] = _milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
+        self._dialer: Dialer | None = None
         self._is_resting = False
         self._turn = asyncio.Lock()
 
@@ -163,6 +166,13 @@ class Database:
         if self._pool is not None:
             await self._pool.expire_connections()
 
+    async def look_for_promoted(self) -> None:
+        """Looks whether another server takes writes that was promoted later. Then no connection of this process is used
+        that leads to the former one: the next use of each pool fails, and those after it find the new one.
+        """
+        if self._dialer is not None:
+            await self._dialer.look()
+
     def wake(self) -> None:
         """Uses do not wait for each other any more. On the hot path."""
         self._is_resting = False
@@ -186,8 +196,7 @@ class Database:
                 has_turn = self._is_resting and await self._take_turn()
                 connection = await pool.acquire()
                 try:
-                    if is_standby(connection):
-                        raise Standby(location(self.url))
+                    require_primary(connection, self.url)
                     async with self._limited(connection, seconds):
                         yield connection
                 except (asyncio.CancelledError, TimeoutError):
@@ -244,7 +253,7 @@ class Database:
         await connection.execute("RESET statement_timeout")
 
     def _new_pool(self) -> asyncpg.Pool:
-        dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
+        self._dialer = dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
         return asyncpg.create_pool(
             connect=lambda *_arguments, **_options: dial(),
             min_size=0,  # none is restored while PostgreSQL is away, until it is needed

@@ -55,6 +55,8 @@ class Upkeep:
         tunables: Tunables,
     ) -> None:
         self._keychain = keychain
+        self._database = database
+        self._promotion_look_seconds = tunables.promotion_look_seconds
         self._idle_secret_seconds = tunables.idle_secret_seconds
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
@@ -68,6 +70,7 @@ class Upkeep:
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
+            "promotion watch": self._look_for_promoted,
             "maintenance": self.maintenance.run_once,
             "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
@@ -89,6 +92,10 @@ class Upkeep:
             self.loops["auto disable"] = AutoDisable(
                 database, index, route_disabler, after=auto_disable_after, shards=shards, tunables=tunables
             ).run_once
+
+    async def _look_for_promoted(self) -> None:
+        await asyncio.sleep(self._promotion_look_seconds)
+        await self._database.look_for_promoted()
 
     async def _forget_idle_secrets(self) -> None:
         await asyncio.sleep(self._idle_secret_seconds)

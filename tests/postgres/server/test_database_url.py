@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
+from eventstore.postgres.errors import FormerPrimary, MalformedUrl, StoreUnavailable, UnsafeServer
 from eventstore.postgres.servers import dialing
 from eventstore.postgres.servers.database_url import parsed
 from tests.support.postgres.fault_proxy import FaultProxy, fault_proxy
@@ -326,6 +327,85 @@ async def test_hosts_and_ports_of_the_environment_are_connected_to(
         monkeypatch.setenv("PGHOST", "127.0.0.1,127.0.0.1")
         monkeypatch.setenv("PGPORT", f"1,{here.port}")
         assert await answer(f"postgresql://{here.username}@{here.path}", "SELECT 1") == 1
+
+
+class History:
+    """What servers say of themselves to connections that are made from now on."""
+
+    timeline = 7
+    cluster = "one"
+
+    async def of_timeline(self, _connection: asyncpg.Connection) -> int:
+        return self.timeline
+
+    async def of_cluster(self, _connection: asyncpg.Connection) -> str:
+        return self.cluster
+
+
+@pytest.fixture
+def history(monkeypatch: pytest.MonkeyPatch) -> History:
+    told = History()
+    monkeypatch.setattr(dialing, "_newest", {})
+    monkeypatch.setattr(dialing, "_timeline", told.of_timeline)
+    monkeypatch.setattr(dialing, "_cluster", told.of_cluster)
+    return told
+
+
+async def test_a_name_that_leads_back_to_a_former_primary_is_not_followed(database_url: str, history: History) -> None:
+    history.timeline = 8
+    assert await answer(database_url, "SELECT 1") == 1
+    history.timeline = 7
+    with pytest.raises(StoreUnavailable, match="former primary"):
+        await answer(database_url, "SELECT 1")
+    history.timeline = 8
+    assert await answer(database_url, "SELECT 1") == 1
+
+
+async def test_connections_to_a_former_primary_are_not_used_once_another_one_was_seen(
+    database_url: str, history: History
+) -> None:
+    used, other = Database(database_url, pool_size=1), Database(database_url, pool_size=1)
+    for database in (used, other):
+        await database.open()
+    try:
+        async with used.connection() as connection:
+            before = await connection.fetchval("SELECT pg_backend_pid()")
+        await used.look_for_promoted()
+        async with used.connection() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == before
+        history.timeline = 8
+        await used.look_for_promoted()
+        for database in (used, other):
+            with pytest.raises(FormerPrimary):
+                async with database.connection():
+                    pass
+            async with database.connection() as connection:
+                assert await connection.fetchval("SELECT pg_backend_pid()") != before
+    finally:
+        for database in (used, other):
+            await database.close()
+
+
+async def test_a_session_that_listens_ends_once_another_primary_was_seen(
+    database_url: str, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "_PROBE_SECONDS", 0.05)
+    begun = asyncio.Event()
+    listening = asyncio.create_task(listen.listen(database_url, [listen.TICK], lambda *_: begun.set()))
+    await begun.wait()
+    history.timeline = 8
+    assert await answer(database_url, "SELECT 1") == 1
+    async with asyncio.timeout(10):
+        with pytest.raises(FormerPrimary):
+            await listening
+
+
+async def test_another_cluster_at_the_same_place_begins_its_timelines_anew(database_url: str, history: History) -> None:
+    assert await answer(database_url, "SELECT 1") == 1
+    history.timeline, history.cluster = 1, "other"
+    assert await answer(database_url, "SELECT 1") == 1
+    history.timeline = 2
+    assert await answer(database_url, "SELECT 1") == 1
 
 
 async def test_a_server_that_does_not_say_its_timeline_is_used(
