@@ -26,6 +26,7 @@ from eventstore.postgres.errors import (
     UnsafeServer,
     ValueRefused,
 )
+from eventstore.postgres.servers.abandoned import Abandoned
 from eventstore.postgres.servers.database_url import location
 from eventstore.postgres.servers.dialing import Dialer, require_direct, require_primary
 
@@ -124,6 +125,7 @@ class Database:
             self._settings["statement_timeout"] = _milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
         self._dialer: Dialer | None = None
+        self._abandoned = Abandoned(pool_size, where=location(url))
         self._is_resting = False
         self._turn = asyncio.Lock()
 
@@ -200,6 +202,8 @@ class Database:
                     async with self._limited(connection, seconds):
                         yield connection
                 except (asyncio.CancelledError, TimeoutError):
+                    with suppress(asyncpg.InterfaceError):  # if it was lost in the same moment
+                        self._abandoned.add(connection.get_server_pid())
                     _terminate(connection)
                     raise
                 except _OF_THIS_SERVER:
@@ -254,8 +258,19 @@ class Database:
 
     def _new_pool(self) -> asyncpg.Pool:
         self._dialer = dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
+
+        async def connected(*_arguments: object, **_options: object) -> asyncpg.Connection:
+            self._abandoned.require_patience()
+            connection = await dial()
+            try:
+                await self._abandoned.admit(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
+
         return asyncpg.create_pool(
-            connect=lambda *_arguments, **_options: dial(),
+            connect=connected,
             min_size=0,  # none is restored while PostgreSQL is away, until it is needed
             max_size=self._pool_size,
             max_inactive_connection_lifetime=IDLE_CONNECTION_SECONDS,
