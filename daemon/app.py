@@ -187,6 +187,7 @@ async def _run_on(
                 former_keys=config.seal.former_public_keys,
             ),
             keep=keep_of(config),
+            needs_durability=not config.dev,
             feed=feed,
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,

@@ -91,6 +91,7 @@ class Pipeline:
         audience: Audience = NOBODY,
         seals: SealSettings | None = None,
         keep: Keep | None = None,
+        needs_durability: bool = False,
         feed: EventFeed | None = None,
         tracing: Tracing | None = None,
         success_lines_per_second: int = 50,
@@ -202,6 +203,7 @@ class Pipeline:
             seals=seals,
             operational_events=self._operational_events,
             keep=keep,
+            needs_durability=needs_durability,
             tunables=tunables,
         )
 
@@ -272,11 +274,14 @@ class Pipeline:
     @property
     def stage_faults(self) -> list[str]:
         """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences; and
-        whether a day has no partition, without which nothing can be published on it.
+        whether a day has no partition, without which nothing can be published on it, or a crash of the server would
+        lose what is acknowledged.
         """
         faults = self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)
         if self._upkeep.maintenance.detached is not None:
             faults.append("a partition of these days was detached: partition.detached in the log says which")
+        if self._upkeep.maintenance.unsafe is not None:
+            faults.append(str(self._upkeep.maintenance.unsafe))
         return faults
 
     @property

@@ -52,6 +52,7 @@ class Upkeep:
         seals: SealSettings | None,
         operational_events: OperationalEvents | None,
         keep: Keep,
+        needs_durability: bool,
         tunables: Tunables,
     ) -> None:
         self._keychain = keychain
@@ -61,7 +62,7 @@ class Upkeep:
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
-        self.maintenance = Maintenance(database, keep, tunables)
+        self.maintenance = Maintenance(database, keep, tunables, needs_durability=needs_durability)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
         self.clock_watch.on_step = self.maintenance.hurry
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)

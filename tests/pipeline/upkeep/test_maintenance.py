@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -165,6 +166,42 @@ async def test_a_partition_that_somebody_detached_makes_the_daemon_unready_until
         await until(lambda: it.pipeline.stage_faults == [])
         assert await it.publish()
         await sql.close()
+
+
+@pytest.mark.parametrize("needs_durability", [True, False])
+async def test_a_server_that_may_lose_what_it_acknowledged_makes_the_daemon_unready(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, needs_durability: bool
+) -> None:
+    monkeypatch.setattr(maintenance, "FAULTY_SECONDS", 0.05)
+    tunables = Tunables(partition_seconds=0.05)
+    async with pipeline_process(database_url, tunables=tunables, needs_durability=needs_durability) as it:
+        sql = await asyncpg.connect(database_url)
+        own = await sql.fetchval("SELECT quote_ident(current_database())")
+        await sql.execute(f"ALTER DATABASE {own} SET synchronous_commit = off")
+        checked = asyncio.Event()
+        look = it.pipeline._upkeep.maintenance._look_for_detached
+        monkeypatch.setattr(it.pipeline._upkeep.maintenance, "_look_for_detached", _then(look, checked))
+        await it.database.rest()  # its sessions begin anew
+        it.database.wake()
+        if needs_durability:
+            await until(lambda: any("synchronous_commit=off" in fault for fault in it.pipeline.stage_faults))
+            await sql.execute(f"ALTER DATABASE {own} RESET synchronous_commit")
+            await it.database.rest()
+            it.database.wake()
+        else:
+            for _ in range(3):
+                checked.clear()
+                await checked.wait()
+        await until(lambda: it.pipeline.stage_faults == [])
+        await sql.close()
+
+
+def _then(work: Callable[[], Awaitable[None]], done: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def worked() -> None:
+        await work()
+        done.set()
+
+    return worked
 
 
 async def test_a_daemon_whose_server_was_replaced_by_a_restored_one_ends(database_url: str) -> None:
