@@ -273,16 +273,10 @@ class Pipeline:
 
     @property
     def stage_faults(self) -> list[str]:
-        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences; and
-        whether a day has no partition, without which nothing can be published on it, or a crash of the server would
-        lose what is acknowledged.
+        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, and what else is
+        wrong with the server, in sentences.
         """
-        faults = self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)
-        if self._upkeep.maintenance.detached is not None:
-            faults.append("a partition of these days was detached: partition.detached in the log says which")
-        if self._upkeep.maintenance.unsafe is not None:
-            faults.append(str(self._upkeep.maintenance.unsafe))
-        return faults
+        return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED) + self._upkeep.server_watch.faults
 
     @property
     def tick_age_seconds(self) -> float:

@@ -5,8 +5,6 @@ The event store does the work (`eventstore.postgres.schema`, `eventstore.retenti
 necessary, and at once after a step of the clock: one that is put forward by more than a week, as on a machine that was
 suspended for so long, leaves publishing without one. Each time the server is compared with the one at the start:
 another server with a restored dump may have taken its address, and ticks must not be made there. That ends the process.
-A day's table that somebody has detached is told: nothing can be published on that day until it is a partition again. So
-is a setting by which a crash of the server would lose what it acknowledged: a daemon does not start by it, and goes on.
 
 The metrics are added up by all processes: one that finds another at it does nothing. Metrics stay exact when the rollup
 is late; reading them only takes longer. A process that found nothing to add up, and records nothing, looks each minute.
@@ -24,9 +22,7 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.access import sessions
 from eventstore.postgres import schema
-from eventstore.postgres.connect import Database, check_durability
-from eventstore.postgres.errors import UnsafeServer
-from eventstore.postgres.schema import DetachedPartition
+from eventstore.postgres.connect import Database
 from eventstore.progress import audit_jobs
 from eventstore.progress.rows import AttemptRow
 from eventstore.queries.metrics import tally
@@ -37,20 +33,12 @@ log = structlog.get_logger()
 
 SWEEP_SECONDS = 3600.0
 IDLE_ROLLUP_SECONDS = 60.0
-FAULTY_SECONDS = 5.0
 
 
 class Maintenance:
-    """`run_once` checks the server, makes partitions, sweeps old rows every hour, then waits. `detached` is set while a
-    partition of these days is detached, `unsafe` while the server may lose what it acknowledged, if that matters.
-    """
+    """`run_once` checks the server, makes partitions, sweeps old rows every hour, then waits."""
 
-    def __init__(
-        self, database: Database, keep: Keep, tunables: Tunables = DEFAULTS, *, needs_durability: bool = False
-    ) -> None:
-        self.detached: DetachedPartition | None = None
-        self.unsafe: UnsafeServer | None = None
-        self._needs_durability = needs_durability
+    def __init__(self, database: Database, keep: Keep, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
         self._keep = keep
         self._pause_seconds = tunables.partition_seconds
@@ -65,26 +53,9 @@ class Maintenance:
         self._wakeup.clear()
         await schema.check_cluster(self._database)
         await schema.maintain_partitions(self._database)
-        await self._look_for_detached()
-        if self._needs_durability:
-            await self._look_at_durability()
         if time.monotonic() >= self._sweep_at and await self._sweep():
             self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        await self._wakeup.wait(FAULTY_SECONDS if self.detached or self.unsafe else self._pause_seconds)
-
-    async def _look_for_detached(self) -> None:
-        before, self.detached = self.detached, await schema.detached_partition(self._database)
-        if self.detached is not None and self.detached != before:
-            log.error("partition.detached", cause=self.detached.cause, hint=self.detached.hint)
-
-    async def _look_at_durability(self) -> None:
-        before, self.unsafe = self.unsafe, None
-        try:
-            await check_durability(self._database)
-        except UnsafeServer as error:
-            self.unsafe = error
-        if self.unsafe is not None and before is None:
-            log.error("database.unsafe", cause=str(self.unsafe), hint=self.unsafe.hint)
+        await self._wakeup.wait(self._pause_seconds)
 
     async def _sweep(self) -> bool:
         """False if an open transaction kept a partition from being dropped; then the next run tries again."""

@@ -21,6 +21,7 @@ from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.watches.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.watches.health_watch import HealthWatch
+from daemon.pipeline.upkeep.watches.server_watch import ServerWatch
 from daemon.pipeline.upkeep.watches.tick_watch import TickWatch
 from daemon.sealing.sealer import Sealer
 from daemon.telemetry.metrics import Metrics
@@ -56,23 +57,22 @@ class Upkeep:
         tunables: Tunables,
     ) -> None:
         self._keychain = keychain
-        self._database = database
-        self._promotion_look_seconds = tunables.promotion_look_seconds
         self._idle_secret_seconds = tunables.idle_secret_seconds
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
-        self.maintenance = Maintenance(database, keep, tunables, needs_durability=needs_durability)
+        maintenance = Maintenance(database, keep, tunables)
+        self.server_watch = ServerWatch(database, tunables, needs_durability=needs_durability)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
-        self.clock_watch.on_step = self.maintenance.hurry
+        self.clock_watch.on_step = maintenance.hurry
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
         self.metrics_rollup = MetricsRollup(database, tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
-            "promotion watch": self._look_for_promoted,
-            "maintenance": self.maintenance.run_once,
+            "server watch": self.server_watch.run_once,
+            "maintenance": maintenance.run_once,
             "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,
@@ -93,10 +93,6 @@ class Upkeep:
             self.loops["auto disable"] = AutoDisable(
                 database, index, route_disabler, after=auto_disable_after, shards=shards, tunables=tunables
             ).run_once
-
-    async def _look_for_promoted(self) -> None:
-        await asyncio.sleep(self._promotion_look_seconds)
-        await self._database.look_for_promoted()
 
     async def _forget_idle_secrets(self) -> None:
         await asyncio.sleep(self._idle_secret_seconds)

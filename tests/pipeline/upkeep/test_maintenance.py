@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -12,16 +11,14 @@ import pytest
 from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
-from daemon.pipeline.upkeep import maintenance
 from eventstore.access import sessions
 from eventstore.access.sessions import PendingLink
 from eventstore.postgres import schema
-from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable
+from eventstore.postgres.errors import SchemaMismatch
 from eventstore.retention.retention import Keep
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
 from tests.support.rows.credentials import MACS
-from tests.support.until import until
 
 AGE = timedelta(days=40)
 SECONDS = 30.0
@@ -146,62 +143,6 @@ async def test_a_partition_that_is_missing_is_made_within_minutes(database_url: 
             seconds=SECONDS,
         )
         assert await it.publish()
-
-
-async def test_a_partition_that_somebody_detached_makes_the_daemon_unready_until_it_is_back(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maintenance, "FAULTY_SECONDS", 0.05)
-    async with pipeline_process(database_url, tunables=Tunables(partition_seconds=0.05)) as it:
-        sql = await asyncpg.connect(database_url)
-        today = await sql.fetchval("SELECT 'hookledger.domain_event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
-        assert it.pipeline.stage_faults == []
-        await sql.execute(f"ALTER TABLE hookledger.domain_event DETACH PARTITION {today}")
-        await until(lambda: it.pipeline.stage_faults != [])
-        with pytest.raises(StoreUnavailable, match="no partition"):
-            await it.publish()
-        found = await schema.detached_partition(it.database)
-        assert found is not None
-        await sql.execute(found.hint.removeprefix("run "))
-        await until(lambda: it.pipeline.stage_faults == [])
-        assert await it.publish()
-        await sql.close()
-
-
-@pytest.mark.parametrize("needs_durability", [True, False])
-async def test_a_server_that_may_lose_what_it_acknowledged_makes_the_daemon_unready(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, needs_durability: bool
-) -> None:
-    monkeypatch.setattr(maintenance, "FAULTY_SECONDS", 0.05)
-    tunables = Tunables(partition_seconds=0.05)
-    async with pipeline_process(database_url, tunables=tunables, needs_durability=needs_durability) as it:
-        sql = await asyncpg.connect(database_url)
-        own = await sql.fetchval("SELECT quote_ident(current_database())")
-        await sql.execute(f"ALTER DATABASE {own} SET synchronous_commit = off")
-        checked = asyncio.Event()
-        look = it.pipeline._upkeep.maintenance._look_for_detached
-        monkeypatch.setattr(it.pipeline._upkeep.maintenance, "_look_for_detached", _then(look, checked))
-        await it.database.rest()  # its sessions begin anew
-        it.database.wake()
-        if needs_durability:
-            await until(lambda: any("synchronous_commit=off" in fault for fault in it.pipeline.stage_faults))
-            await sql.execute(f"ALTER DATABASE {own} RESET synchronous_commit")
-            await it.database.rest()
-            it.database.wake()
-        else:
-            for _ in range(3):
-                checked.clear()
-                await checked.wait()
-        await until(lambda: it.pipeline.stage_faults == [])
-        await sql.close()
-
-
-def _then(work: Callable[[], Awaitable[None]], done: asyncio.Event) -> Callable[[], Awaitable[None]]:
-    async def worked() -> None:
-        await work()
-        done.set()
-
-    return worked
 
 
 async def test_a_daemon_whose_server_was_replaced_by_a_restored_one_ends(database_url: str) -> None:
