@@ -21,6 +21,9 @@ from eventstore.postgres.connect import Database
 
 _EXPECTED = Path(__file__).parents[1] / "expected_schema.txt"
 _SECONDS = 30.0
+_MISSING = "it is missing"
+# As _LINES says it.
+_NOT_ON_EACH = "not on each day"
 
 # Each part with what there is to say of it. Day partitions have the triggers of their table, one range of a day each,
 # and nothing of their own but the unique index. One that retention is about to detach is not read any more. The text of
@@ -212,7 +215,7 @@ async def faults(database: Database) -> list[SchemaFault]:
     found, wanted = await lines(database), expected()
     gone = {part for part in wanted if part.startswith("table ") and not found.get(part, "").startswith("a table")}
     differing = [
-        SchemaFault(part, "it is missing" if (there := found.get(part)) is None else _differs(part, there, line))
+        SchemaFault(part, _MISSING if (there := found.get(part)) is None else _differs(part, there, line))
         for part, line in wanted.items()
         if found.get(part) != line and (part in gone or _table_of(part) not in gone)
     ]
@@ -223,6 +226,11 @@ async def faults(database: Database) -> list[SchemaFault]:
     ]
     others = await _calls(database)
     return sorted(differing + added + others, key=lambda fault: (not fault.part.startswith("table "), fault.part))
+
+
+async def missing(database: Database) -> list[str]:
+    """The parts of the schema that are not there, or not on each day: a restore that was not finished, say."""
+    return [fault.part for fault in await faults(database) if fault.detail == _MISSING or _NOT_ON_EACH in fault.detail]
 
 
 async def _calls(database: Database) -> list[SchemaFault]:
