@@ -68,13 +68,16 @@ class LogState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationStatus:
-    """`lost` is what a promoted standby never received, oldest first, of the last days."""
+    """`lost` is what a promoted standby never received, oldest first, of the last days. `dead_rows` are those of a
+    small table that is written with each flush; if they are many, somebody keeps them from being removed.
+    """
 
     processes: tuple[ProcessState, ...]
     shards: tuple[ShardStatus, ...]
     log: LogState
     lost: tuple[LostLog, ...] = ()
     sources: SourcesStatus = NO_SOURCES
+    dead_rows: int = 0
 
     @property
     def retrying(self) -> int:
@@ -134,16 +137,26 @@ SELECT clock_timestamp() AS at, coalesce(t.tick, 0) AS tick, t.at AS tick_at, t.
 """
 
 
+# Each has 16 rows, and what a flush leaves behind is removed by the next one that comes by, unless a snapshot may see
+# it. Anybody may read these counts, but only a superuser whose snapshot it is.
+_DEAD_ROWS = """
+SELECT greatest(pg_stat_get_dead_tuples('hookledger.lease'::regclass),
+                pg_stat_get_dead_tuples('hookledger.checkpoint'::regclass))
+"""
+
+
 async def read(database: Database) -> InstallationStatus:
     """The status now, by the database's clock."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         processes = await connection.fetch(_PROCESSES, TTL)
         shards = await connection.fetch(_SHARDS)
         (log,) = await connection.fetch(_LOG)
+        dead_rows = await connection.fetchval(_DEAD_ROWS)
     return InstallationStatus(
         processes=tuple(ProcessState(**row) for row in processes),
         shards=tuple(ShardStatus(**row) for row in shards),
         log=LogState(**log),
         lost=tuple(await lost_log.read(database, within=TOLD)),
         sources=await standing.read(database),
+        dead_rows=dead_rows,
     )

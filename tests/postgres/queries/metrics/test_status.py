@@ -13,6 +13,7 @@ from eventstore.domain_events.events import SHARDS, NewEvent
 from eventstore.leases import lease
 from eventstore.postgres.connect import SERVER_SETTINGS, Database
 from eventstore.queries.metrics import status
+from tests.support.postgres.queries import Connect
 
 ROUTE = "00000000-0000-0000-0000-000000000001"
 
@@ -29,6 +30,27 @@ async def test_a_new_installation_waits_for_nothing(database: Database) -> None:
     }
     assert (found.processes, found.retrying, found.parked, found.lag_seconds, found.oldest_seconds) == ((), 0, 0, 0, 0)
     assert (found.log.tick, found.log.tick_at, found.log.route_pos, found.log.is_unread) == (0, None, 0, False)
+
+
+async def test_dead_rows_that_a_snapshot_keeps_are_counted(
+    database: Database, sql: asyncpg.Connection, connect: Connect
+) -> None:
+    async def change() -> None:
+        for _ in range(20):
+            await sql.execute("UPDATE hookledger.checkpoint SET tick = tick")
+
+    await change()
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    before = (await status.read(database)).dead_rows
+    reader = await connect()
+    await reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT")
+    await change()
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    assert (await status.read(database)).dead_rows >= before + 19 * SHARDS
+    await reader.execute("COMMIT")
+    await sql.execute("VACUUM hookledger.checkpoint")
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    assert (await status.read(database)).dead_rows <= before
 
 
 async def test_a_lease_has_an_owner_as_long_as_it_is_good(database: Database, sql: asyncpg.Connection) -> None:

@@ -72,6 +72,12 @@ def test_a_shard_that_does_not_keep_up_is_named() -> None:
     assert noticed(status(shards=(replace(SHARD, shard=5, lag_seconds=61.4),))) == ["shard 5 is 61 s behind"]
 
 
+def test_rows_that_somebody_keeps_from_being_removed_are_told_once_they_cost_something() -> None:
+    assert noticed(replace(status(), dead_rows=100_000)) == []
+    (only,) = noticed(replace(status(), dead_rows=447_504))
+    assert only.startswith("PostgreSQL keeps 447,504 dead rows")
+
+
 def test_two_versions_at_work_are_worth_a_word() -> None:
     newer = replace(PROCESS, owner="x", version="1.1")
     assert noticed(status(processes=(PROCESS, newer))) == ["processes of different versions are running: 1.0, 1.1"]
