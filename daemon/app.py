@@ -104,10 +104,13 @@ async def run(
 
 @asynccontextmanager
 async def prepared(config: Config) -> AsyncIterator[Database]:
-    """An open database, migrated to the schema of this version, on a server that loses no acknowledged commit."""
+    """An open database of our own, migrated to the schema of this version, on a server that loses no acknowledged
+    commit.
+    """
     async with open_store(config) as database:
         await migrate(config, database)
         await schema.check(database)
+        await schema.require_owner(database)
         if not config.dev:
             await check_durability(database)
         yield database

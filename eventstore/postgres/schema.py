@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import asyncpg
 
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable, UnsafeServer
+from eventstore.postgres.errors import AccessRefused, SchemaMismatch, StoreUnavailable, UnsafeServer
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
 VERSION = 8
@@ -179,6 +179,25 @@ async def check(database: Database) -> None:
                 hint="run hookledger migrate",
             )
     await check_cluster(database)
+
+
+async def require_owner(database: Database) -> None:
+    """Raises AccessRefused if this role may not make and drop partitions: a week would pass before anybody notices."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_OWNERS)
+    if row is not None:
+        raise AccessRefused(
+            f"the role {row['me']} does not own the table hookledger.{row['name']}: it may neither make the partitions "
+            "of the coming days nor drop old ones",
+            hint=f"use the role {row['owner']}, or make this one a member of it",
+        )
+
+
+_OWNERS = """
+SELECT current_user::text AS me, relname::text AS name, relowner::regrole::text AS owner
+  FROM pg_class WHERE relnamespace = 'hookledger'::regnamespace AND relkind = 'p' AND NOT pg_has_role(relowner, 'USAGE')
+ ORDER BY relname LIMIT 1
+"""
 
 
 async def check_cluster(database: Database) -> None:

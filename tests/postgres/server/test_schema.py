@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -159,6 +160,29 @@ async def _let_an_owner_sweep_and_begin(database: Database) -> None:
     found = await lineage.begin(database)
     assert found is not None
     assert found.unread == 1
+
+
+async def test_a_role_that_has_every_right_but_is_not_the_owner_is_told_so(
+    database: Database, database_url: str, sql: asyncpg.Connection
+) -> None:
+    await schema.require_owner(database)
+    name = f"limited_{uuid4().hex[:8]}"
+    await sql.execute(
+        f"CREATE ROLE {name} LOGIN; GRANT ALL ON SCHEMA hookledger TO {name}; "
+        f"GRANT ALL ON ALL TABLES IN SCHEMA hookledger TO {name}"
+    )
+    try:
+        limited = Database(database_url.replace("//postgres", f"//{name}", 1), pool_size=1)
+        await limited.open()
+        await schema.check(limited)
+        with pytest.raises(AccessRefused, match=r"does not own the table hookledger\.attempt") as refusal:
+            await schema.require_owner(limited)
+        assert "member of it" in refusal.value.hint
+        await sql.execute(f"GRANT postgres TO {name}")
+        await schema.require_owner(limited)
+        await limited.close()
+    finally:
+        await sql.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 async def test_partitions_stand_ready_from_yesterday_to_a_week_ahead(sql: asyncpg.Connection) -> None:
