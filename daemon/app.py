@@ -215,6 +215,7 @@ async def _run_on(
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,
             sealing_fault=lambda: pipeline.sealing_fault,
+            stage_faults=lambda: pipeline.stage_faults + pipeline.standing_faults,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )

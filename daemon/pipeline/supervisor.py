@@ -66,6 +66,7 @@ DRAIN_GRACE_SECONDS = 4.0
 
 # A stage that waits for PostgreSQL for longer makes the process unready. Nothing is delivered without these.
 OUTAGE_SECONDS = 10.0
+STANDING_SECONDS = 600.0
 _NEEDED = ("ticker", "tailer", "recorder", "leases", "projection")
 
 
@@ -277,6 +278,11 @@ class Pipeline:
         wrong with the server, in sentences.
         """
         return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED) + self._upkeep.server_watch.faults
+
+    @property
+    def standing_faults(self) -> list[str]:
+        """The same of all other stages, after a time in which what passes by itself has passed."""
+        return self._outages.longer_than(STANDING_SECONDS, _NEEDED, others=True)
 
     @property
     def tick_age_seconds(self) -> float:

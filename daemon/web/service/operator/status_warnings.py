@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from daemon import __version__
 from daemon.runtime import program
@@ -35,6 +35,7 @@ def of(found: InstallationStatus, services: Services) -> list[str]:
             clock_step_seconds=services.clock_step_seconds(),
             outage=services.outages.warning,
             sealing_fault=services.sealing_fault(),
+            stage_faults=services.stage_faults(),
             installed=program.installed_version(),
         )
     )
@@ -48,9 +49,10 @@ def warnings(
     clock_step_seconds: float = 0.0,
     outage: str | None = None,
     sealing_fault: str | None = None,
+    stage_faults: Sequence[str] = (),
     installed: str = __version__,
 ) -> Iterator[str]:
-    """The sentences of `of`. The seconds, the outage and the fault are those of Services; `installed` is the version
+    """The sentences of `of`. The seconds, the outage and the faults are those of Services; `installed` is the version
     of the files.
     """
     yield from _of_versions(found, installed)
@@ -61,6 +63,7 @@ def warnings(
         )
     if outage is not None:
         yield outage
+    yield from stage_faults
     for lost in found.lost:
         yield lost.sentence
     if orphans := [shard.shard for shard in found.shards if shard.owner is None]:

@@ -54,6 +54,14 @@ async def test_what_keeps_a_process_from_sealing_is_told(database_url: str) -> N
         assert "nothing is sealed: because" in (await opened.ask("GET", "/v1/status")).json["warnings"]
 
 
+async def test_a_stage_that_the_database_refuses_for_long_is_told(database_url: str) -> None:
+    async with app(database_url) as opened:
+        opened.pipeline.standing_faults = [
+            "stage maintenance has had no answer from the database for 601 s: permission"
+        ]
+        assert opened.pipeline.standing_faults[0] in (await opened.ask("GET", "/v1/status")).json["warnings"]
+
+
 def test_a_healthy_installation_needs_nobody() -> None:
     assert noticed(status()) == []
     assert noticed(status(shards=(replace(SHARD, lag_seconds=9.9, parked=10**6),))) == []
