@@ -57,7 +57,7 @@ from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import Listeners, serving
 from daemon.web.http.outages import OutageLog
 from daemon.web.http.services import Services
-from eventstore.postgres import schema
+from eventstore.postgres import schema, schema_lines
 from eventstore.postgres.connect import Database, check_durability
 from eventstore.postgres.errors import StoreError, StoreUnavailable
 
@@ -111,6 +111,7 @@ async def prepared(config: Config) -> AsyncIterator[Database]:
         await migrate(config, database)
         await schema.check(database)
         await schema.require_owner(database)
+        await schema_lines.require_whole(database)
         if not config.dev:
             await check_durability(database)
         yield database

@@ -247,13 +247,8 @@ async def begin(database: Database) -> RestoreSurvey | None:
 async def _require_whole(database: Database) -> None:
     async with database.connection() as connection:
         old, new = await identifiers(connection)
-    if old == new or not (gone := await schema_lines.missing(database)):
-        return
-    raise SchemaMismatch(
-        f"this database is not whole, {gone[0]} is missing" + (f", and {len(gone) - 1} more" if gone[1:] else ""),
-        hint="wait for the restore to end; if it has failed, drop the database and restore it again, with "
-        "--exit-on-error. hookledger audit names all that is missing",
-    )
+    if old != new:
+        await schema_lines.require_whole(database, on_each_day=True)
 
 
 async def _survey(connection: asyncpg.pool.PoolConnectionProxy) -> RestoreSurvey | None:

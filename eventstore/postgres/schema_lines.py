@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import SchemaMismatch
 
 _EXPECTED = Path(__file__).parents[1] / "expected_schema.txt"
 _SECONDS = 30.0
-_MISSING = "it is missing"
 # As _LINES says it.
 _NOT_ON_EACH = "not on each day"
 
@@ -215,7 +215,7 @@ async def faults(database: Database) -> list[SchemaFault]:
     found, wanted = await lines(database), expected()
     gone = {part for part in wanted if part.startswith("table ") and not found.get(part, "").startswith("a table")}
     differing = [
-        SchemaFault(part, _MISSING if (there := found.get(part)) is None else _differs(part, there, line))
+        SchemaFault(part, "it is missing" if (there := found.get(part)) is None else _differs(part, there, line))
         for part, line in wanted.items()
         if found.get(part) != line and (part in gone or _table_of(part) not in gone)
     ]
@@ -228,9 +228,20 @@ async def faults(database: Database) -> list[SchemaFault]:
     return sorted(differing + added + others, key=lambda fault: (not fault.part.startswith("table "), fault.part))
 
 
-async def missing(database: Database) -> list[str]:
-    """The parts of the schema that are not there, or not on each day: a restore that was not finished, say."""
-    return [fault.part for fault in await faults(database) if fault.detail == _MISSING or _NOT_ON_EACH in fault.detail]
+async def require_whole(database: Database, *, on_each_day: bool = False) -> None:
+    """Raises SchemaMismatch if a part of the schema is not there, `on_each_day` also if a day has no unique index.
+
+    A restore makes unique keys and triggers last: without them events are stored twice, and are not counted.
+    """
+    found = await lines(database)
+    gone = [part for part in expected() if part not in found or (on_each_day and _NOT_ON_EACH in found[part])]
+    gone.sort(key=lambda part: not part.startswith("table "))
+    if gone:
+        raise SchemaMismatch(
+            f"this database is not whole: {gone[0]} is missing" + (f", and {len(gone) - 1} more" if gone[1:] else ""),
+            hint="wait for the restore to end; if it has failed, drop the database and restore it again, with "
+            "--exit-on-error. hookledger audit names all that is missing",
+        )
 
 
 async def _calls(database: Database) -> list[SchemaFault]:

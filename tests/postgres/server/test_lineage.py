@@ -214,7 +214,7 @@ async def test_a_restore_that_is_not_whole_is_refused(
 ) -> None:
     today = await sql.fetchval("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
     await sql.execute(statement.format(today=today))
-    assert await lineage.begin(database) is None  # in its own cluster an audit tells it
+    assert await lineage.begin(database) is None  # in its own cluster
     await restore(sql)
     for begin in (lineage.survey, lineage.begin):
         with pytest.raises(SchemaMismatch, match=f"{part} is missing") as refusal:
