@@ -90,6 +90,7 @@ class Dialer:
         self._all = frozenset(address.servers)
         self._files = {name: path for name, path in address.tls.items() if name != "sslpassword"}
         self._settings = address.settings | dict(settings)
+        self._has_timelines = True
         self._seconds_each = seconds / len(self._servers)
 
     async def __call__(self) -> asyncpg.Connection:
@@ -140,10 +141,13 @@ class Dialer:
 
     async def _is_newest(self, connection: KnowingConnection) -> bool:
         """True if no server of these was seen on a later timeline."""
+        if not self._has_timelines:
+            return True
         try:
             timeline = await _timeline(connection)
         except asyncpg.ObjectNotInPrerequisiteStateError as error:
             raise Standby(self._where) from error
+        self._has_timelines = timeline != 0 or len(self._servers) > 1  # to ask again fills the log of the server
         newest = _newest.get(self._all)
         if timeline != 0 and (newest is None or timeline != newest.timeline):
             found = _Newest(timeline, await _cluster(connection))

@@ -417,6 +417,19 @@ async def test_a_server_that_does_not_say_its_timeline_is_used(
         assert await answer(url_of([first, second]), "SELECT 1") == 1
 
 
+async def test_a_server_that_has_no_timelines_is_not_asked_again(database_url: str, history: History) -> None:
+    history.timeline = 0
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    history.timeline = 7
+    await database.rest()
+    database.wake()
+    async with database.connection() as connection:
+        assert getattr(connection, "timeline", None) == 0
+    await database.close()
+    assert await answer(database_url, "SELECT 1") == 1
+
+
 async def test_the_timeline_of_a_server_is_read(sql: asyncpg.Connection) -> None:
     assert await dialing._timeline(sql) == await sql.fetchval("SELECT timeline_id FROM pg_control_checkpoint()")
 
