@@ -10,7 +10,7 @@ import asyncpg
 from daemon import __version__
 from daemon.web.service.operator.status_warnings import warnings
 from eventstore.domain_events.events import SHARDS
-from eventstore.queries.metrics.status import InstallationStatus, LogState, ProcessState, ShardStatus
+from eventstore.queries.metrics.status import UNEXAMINED, InstallationStatus, LogState, ProcessState, ShardStatus
 from tests.support.web.application import app, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -81,9 +81,20 @@ def test_a_shard_that_does_not_keep_up_is_named() -> None:
 
 
 def test_rows_that_somebody_keeps_from_being_removed_are_told_once_they_cost_something() -> None:
-    assert noticed(replace(status(), dead_rows=100_000)) == []
-    (only,) = noticed(replace(status(), dead_rows=447_504))
+    assert noticed(replace(status(), server=replace(UNEXAMINED, dead_rows=100_000))) == []
+    (only,) = noticed(replace(status(), server=replace(UNEXAMINED, dead_rows=447_504)))
     assert only.startswith("PostgreSQL keeps 447,504 dead rows")
+
+
+def test_a_server_that_will_take_no_writes_is_told_in_time() -> None:
+    assert noticed(replace(status(), server=replace(UNEXAMINED, transactions_left=300_000_000))) == []
+    (only,) = noticed(replace(status(), server=replace(UNEXAMINED, transactions_left=299_999_999)))
+    assert only.startswith("PostgreSQL takes no writes after 299,999,999 more transactions")
+
+
+def test_indexes_in_the_order_of_another_system_are_told() -> None:
+    (only,) = noticed(replace(status(), server=replace(UNEXAMINED, sorts_otherwise=True)))
+    assert "REINDEX DATABASE" in only
 
 
 def test_two_versions_at_work_are_worth_a_word() -> None:
