@@ -281,8 +281,11 @@ class Pipeline:
 
     @property
     def standing_faults(self) -> list[str]:
-        """The same of all other stages, after a time in which what passes by itself has passed."""
-        return self._outages.longer_than(STANDING_SECONDS, _NEEDED, others=True)
+        """The same of all other stages, after a time in which what passes by itself has passed; and what keeps old days
+        from being dropped.
+        """
+        standing = self._outages.longer_than(STANDING_SECONDS, _NEEDED, others=True)
+        return standing + self._upkeep.maintenance.faults
 
     @property
     def tick_age_seconds(self) -> float:

@@ -61,10 +61,10 @@ class Upkeep:
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
-        maintenance = Maintenance(database, keep, tunables)
+        self.maintenance = Maintenance(database, keep, tunables)
         self.server_watch = ServerWatch(database, tunables, needs_durability=needs_durability)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
-        self.clock_watch.on_step = maintenance.hurry
+        self.clock_watch.on_step = self.maintenance.hurry
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
         self.metrics_rollup = MetricsRollup(database, tunables)
         self.loops: Loops = {
@@ -72,7 +72,7 @@ class Upkeep:
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
             "server watch": self.server_watch.run_once,
-            "maintenance": maintenance.run_once,
+            "maintenance": self.maintenance.run_once,
             "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,
