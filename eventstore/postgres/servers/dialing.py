@@ -75,6 +75,8 @@ class _Newest(NamedTuple):
 
 # By the servers of a URL.
 _newest: dict[frozenset[str], _Newest] = {}
+# Those of which more than one timeline was seen: only their connections have to be looked at before each use.
+_promoted: set[frozenset[str]] = set()
 
 
 class Dialer:
@@ -154,6 +156,8 @@ class Dialer:
             newest = _newest.get(self._all)  # others look meanwhile
             if newest is not None and newest.cluster == found.cluster and newest.timeline > timeline:
                 return False
+            if newest is not None:
+                _promoted.add(self._all)
             _newest[self._all] = found
         connection.servers, connection.timeline = self._all, timeline
         return True
@@ -263,9 +267,11 @@ def require_primary(connection: Connection, url: str) -> None:
     """Raises Standby, or FormerPrimary if another server was seen since that was promoted later. On the hot path."""
     if is_standby(connection):
         raise Standby(location(url))
+    if not _promoted:
+        return
     timeline: int = getattr(connection, "timeline", 0)
     servers: frozenset[str] = getattr(connection, "servers", frozenset())
-    if timeline != 0 and _newest[servers].timeline > timeline:
+    if timeline != 0 and servers in _promoted and _newest[servers].timeline > timeline:
         raise FormerPrimary(location(url))
 
 

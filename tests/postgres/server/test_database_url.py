@@ -346,6 +346,7 @@ class History:
 def history(monkeypatch: pytest.MonkeyPatch) -> History:
     told = History()
     monkeypatch.setattr(dialing, "_newest", {})
+    monkeypatch.setattr(dialing, "_promoted", set())
     monkeypatch.setattr(dialing, "_timeline", told.of_timeline)
     monkeypatch.setattr(dialing, "_cluster", told.of_cluster)
     return told
