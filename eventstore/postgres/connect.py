@@ -292,12 +292,19 @@ async def check_durability(database: Database) -> None:
     Measured: with synchronous_commit off, five crashes lost 116 of 71,000 acknowledged events.
     """
     async with database.connection() as connection:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            if await connection.fetchval(f"SHOW {setting}") == "off":
-                raise UnsafeServer(
-                    f"PostgreSQL runs with {setting}=off: a crash would lose acknowledged events",
-                    hint=f"set {setting}=on, or use --dev if nothing may depend on this database",
-                )
+        (found,) = await connection.fetch(_DURABILITY)
+    for setting, value in found.items():
+        if value == "off":
+            raise UnsafeServer(
+                f"PostgreSQL runs with {setting}=off: a crash would lose acknowledged events",
+                hint=f"set {setting}=on, or use --dev if nothing may depend on this database",
+            )
+
+
+_DURABILITY = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit
+"""
 
 
 def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911, PLR0912 - a table, read from top to bottom
