@@ -57,7 +57,7 @@ from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import Listeners, serving
 from daemon.web.http.outages import OutageLog
 from daemon.web.http.services import Services
-from eventstore.postgres import schema
+from eventstore.postgres import schema, schema_lines
 from eventstore.postgres.connect import Database, check_durability
 from eventstore.postgres.errors import StoreError, StoreUnavailable
 
@@ -104,10 +104,14 @@ async def run(
 
 @asynccontextmanager
 async def prepared(config: Config) -> AsyncIterator[Database]:
-    """An open database, migrated to the schema of this version, on a server that loses no acknowledged commit."""
+    """An open database of our own, migrated to the schema of this version, on a server that loses no acknowledged
+    commit.
+    """
     async with open_store(config) as database:
         await migrate(config, database)
         await schema.check(database)
+        await schema.require_owner(database)
+        await schema_lines.require_whole(database)
         if not config.dev:
             await check_durability(database)
         yield database
@@ -187,6 +191,7 @@ async def _run_on(
                 former_keys=config.seal.former_public_keys,
             ),
             keep=keep_of(config),
+            needs_durability=not config.dev,
             feed=feed,
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,
@@ -212,6 +217,7 @@ async def _run_on(
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,
             sealing_fault=lambda: pipeline.sealing_fault,
+            stage_faults=lambda: pipeline.stage_faults + pipeline.standing_faults,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )

@@ -43,13 +43,13 @@ class Outages:
         if self._waiting.pop(name, None) is not None:
             log.info("database.recovered", loop=name)
 
-    def longer_than(self, seconds: float, names: Collection[str]) -> list[str]:
-        """A sentence without a full stop for each of these stages that has waited for longer."""
+    def longer_than(self, seconds: float, names: Collection[str], *, others: bool = False) -> list[str]:
+        """A sentence without a full stop for each of these stages, or of all others, that has waited for longer."""
         now = time.monotonic()
         return [
             f"stage {name} has had no answer from the database for {now - since:.0f} s: {cause}"
             for name, (since, cause) in self._waiting.items()
-            if name in names and now - since > seconds
+            if (name in names) != others and now - since > seconds
         ]
 
 

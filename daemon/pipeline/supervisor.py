@@ -66,6 +66,7 @@ DRAIN_GRACE_SECONDS = 4.0
 
 # A stage that waits for PostgreSQL for longer makes the process unready. Nothing is delivered without these.
 OUTAGE_SECONDS = 10.0
+STANDING_SECONDS = 600.0
 _NEEDED = ("ticker", "tailer", "recorder", "leases", "projection")
 
 
@@ -91,6 +92,7 @@ class Pipeline:
         audience: Audience = NOBODY,
         seals: SealSettings | None = None,
         keep: Keep | None = None,
+        needs_durability: bool = False,
         feed: EventFeed | None = None,
         tracing: Tracing | None = None,
         success_lines_per_second: int = 50,
@@ -204,6 +206,7 @@ class Pipeline:
             seals=seals,
             operational_events=self._operational_events,
             keep=keep,
+            needs_durability=needs_durability,
             tunables=tunables,
         )
 
@@ -275,8 +278,18 @@ class Pipeline:
 
     @property
     def stage_faults(self) -> list[str]:
-        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, in sentences."""
-        return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED)
+        """Which stages that every delivery needs get no answer from PostgreSQL for long, and why, and what else is
+        wrong with the server, in sentences.
+        """
+        return self._outages.longer_than(OUTAGE_SECONDS, _NEEDED) + self._upkeep.server_watch.faults
+
+    @property
+    def standing_faults(self) -> list[str]:
+        """The same of all other stages, after a time in which what passes by itself has passed; and what keeps old days
+        from being dropped.
+        """
+        standing = self._outages.longer_than(STANDING_SECONDS, _NEEDED, others=True)
+        return standing + self._upkeep.maintenance.faults
 
     @property
     def tick_age_seconds(self) -> float:

@@ -192,6 +192,8 @@ class Tunables:
     # Upkeep: daemon/pipeline/upkeep.
     #
     partition_seconds: float = 300.0
+    # How often to look whether another server was promoted, and for what else no statement tells.
+    server_look_seconds: float = 15.0
     add_up_seconds: float = 10.0
     auto_disable_least_seconds: float = 0.2
     auto_disable_most_seconds: float = 60.0

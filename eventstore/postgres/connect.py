@@ -18,6 +18,7 @@ import asyncpg
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
+    FormerPrimary,
     Locked,
     SchemaMismatch,
     Standby,
@@ -26,8 +27,9 @@ from eventstore.postgres.errors import (
     UnsafeServer,
     ValueRefused,
 )
+from eventstore.postgres.servers.abandoned import Abandoned
 from eventstore.postgres.servers.database_url import location
-from eventstore.postgres.servers.dialing import Dialer, is_standby, require_direct
+from eventstore.postgres.servers.dialing import Dialer, require_direct, require_primary
 
 # A producer gets an answer within 3 s, a 503 if PostgreSQL is frozen. So every ordinary statement has this deadline.
 DEADLINE_SECONDS = 3.0
@@ -45,10 +47,11 @@ LIMIT_SECONDS = 5.0
 # starting the workers takes ten times as long as reading a cut. Generic plans: planning over 38 partitions took 1 to
 # 9 ms for each cut, executing it 0.1 ms. So an optional filter must be absent from the statement's text: "$1 IS NULL
 # OR tenant = $1" uses no index.
-# The last six: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
+# The last seven: ALTER DATABASE and ALTER ROLE set defaults too, by which another function could stand in for sha256 in
 # an audit, a policy hide rows from the reader, or a text mean something else: without strings as the standard has
 # them, a backslash in a literal of a statement, or of a function that it calls. So names are those of PostgreSQL, and a
-# statement to which a policy applies fails.
+# statement to which a policy applies fails. With quotes around every name, each function that is made would be another
+# one for an audit, and each trigger for ever.
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "5s",
@@ -66,6 +69,7 @@ SERVER_SETTINGS = {
     "constraint_exclusion": "partition",
     "datestyle": "ISO, MDY",
     "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
 }
 
 # For a statement that locks or changes rows which others change, and reads partitions that it chooses while it runs. If
@@ -80,9 +84,10 @@ OLDEST_SERVER = 150000
 # Somewhat less than a use of a connection has, which may begin with it.
 DIAL_SECONDS = 2.5
 
-# What a server answers that was demoted, or that stops: 25006 and 57P01 to 57P03.
+# What a server answers that was demoted, or that stops: 25006 and 57P01 to 57P03. Or another one was promoted.
 _OF_THIS_SERVER = (
     Standby,
+    FormerPrimary,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -120,6 +125,8 @@ class Database:
         if limits_statements:
             self._settings["statement_timeout"] = milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
+        self._dialer: Dialer | None = None
+        self._abandoned = Abandoned(pool_size, where=location(url))
         self._is_resting = False
         self._turn = asyncio.Lock()
 
@@ -162,6 +169,13 @@ class Database:
         if self._pool is not None:
             await self._pool.expire_connections()
 
+    async def look_for_promoted(self) -> None:
+        """Looks whether another server takes writes that was promoted later. Then no connection of this process is used
+        that leads to the former one: the next use of each pool fails, and those after it find the new one.
+        """
+        if self._dialer is not None:
+            await self._dialer.look()
+
     def wake(self) -> None:
         """Uses do not wait for each other any more. On the hot path."""
         self._is_resting = False
@@ -185,11 +199,12 @@ class Database:
                 has_turn = self._is_resting and await self._take_turn()
                 connection = await pool.acquire()
                 try:
-                    if is_standby(connection):
-                        raise Standby(location(self.url))
+                    require_primary(connection, self.url)
                     async with self._limited(connection, seconds):
                         yield connection
                 except (asyncio.CancelledError, TimeoutError):
+                    with suppress(asyncpg.InterfaceError):  # if it was lost in the same moment
+                        self._abandoned.add(connection.get_server_pid())
                     _terminate(connection)
                     raise
                 except _OF_THIS_SERVER:
@@ -243,9 +258,20 @@ class Database:
         await connection.execute("RESET statement_timeout")
 
     def _new_pool(self) -> asyncpg.Pool:
-        dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
+        self._dialer = dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
+
+        async def connected(*_arguments: object, **_options: object) -> asyncpg.Connection:
+            self._abandoned.require_patience()
+            connection = await dial()
+            try:
+                await self._abandoned.admit(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
+
         return asyncpg.create_pool(
-            connect=lambda *_arguments, **_options: dial(),
+            connect=connected,
             min_size=0,  # none is restored while PostgreSQL is away, until it is needed
             max_size=self._pool_size,
             max_inactive_connection_lifetime=IDLE_CONNECTION_SECONDS,
@@ -267,12 +293,19 @@ async def check_durability(database: Database) -> None:
     Measured: with synchronous_commit off, five crashes lost 116 of 71,000 acknowledged events.
     """
     async with database.connection() as connection:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            if await connection.fetchval(f"SHOW {setting}") == "off":
-                raise UnsafeServer(
-                    f"PostgreSQL runs with {setting}=off: a crash would lose acknowledged events",
-                    hint=f"set {setting}=on, or use --dev if nothing may depend on this database",
-                )
+        (found,) = await connection.fetch(_DURABILITY)
+    for setting, value in found.items():
+        if value == "off":
+            raise UnsafeServer(
+                f"PostgreSQL runs with {setting}=off: a crash would lose acknowledged events",
+                hint=f"set {setting}=on, or use --dev if nothing may depend on this database",
+            )
+
+
+_DURABILITY = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit
+"""
 
 
 def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911, PLR0912 - a table, read from top to bottom
@@ -310,10 +343,16 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             )
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedFunctionError() | asyncpg.InvalidSchemaNameError():
             return SchemaMismatch(f"the schema is not complete: {error.args[0]}", hint="run hookledger migrate")
-        case asyncpg.CheckViolationError() if error.constraint_name is None:
+        case asyncpg.CheckViolationError() if error.constraint_name is None and _is_parent(error):
             # A missing partition is reported as a check violation without a constraint name.
             return StoreUnavailable(
-                "there is no partition for today", hint="start the daemon or run hookledger migrate: either creates it"
+                "there is no partition for today",
+                hint="start the daemon or run hookledger migrate: either creates it, or says what is in the way",
+            )
+        case asyncpg.CheckViolationError() if error.constraint_name is None:
+            return StoreUnavailable(
+                f"PostgreSQL at {where} cannot make or fill a partition: {_said(error)}",
+                hint="move the rows of the default partition out of it, and drop it",
             )
         case asyncpg.DataError() if isinstance(error.__cause__, UnicodeEncodeError):
             return ValueRefused("a text is not UTF-8", hint="see which one, and write it in UTF-8")
@@ -395,6 +434,11 @@ def _right_to(error: asyncpg.PostgresError) -> str:
     return "use the role that owns the schema hookledger"
 
 
+def _is_parent(error: asyncpg.PostgresError) -> bool:
+    """True if no partition takes a row, and not if one refuses it. Servers and tests may leave the table out."""
+    return error.table_name in {None, "domain_event", "attempt"}
+
+
 def _said(error: asyncpg.PostgresError) -> str:
     return str(error.args[0]) if error.args else type(error).__name__
 
@@ -402,11 +446,17 @@ def _said(error: asyncpg.PostgresError) -> str:
 def is_outage(error: Exception) -> bool:
     """True if trying again later may help: the connection was lost, or the server starts, stops or lacks resources."""
     if isinstance(error, asyncpg.PostgresError):
-        # Classes 08 connection, 40 deadlock, 53 resources (disk full, memory), 57 operator intervention, 58 system
-        # error; 25006 standby, 25P03 a transaction that was idle too long, 25P04 one that was too long, 55P03 lock
-        # timeout.
+        # Classes 08 connection, 40 deadlock, 53 resources (disk full, memory), 54 limits (no transaction id is left),
+        # 55 the state of an object (lock timeout, a detach under way), 57 operator intervention, 58 system error, 72 an
+        # old snapshot, XX what the server cannot read or did not expect. 25006 standby, 25P03 a transaction that was
+        # idle too long, 25P04 one that was too long. None of them says that the statement is wrong: its stage waits for
+        # another time or for a person, and the others go on.
         sqlstate = str(error.sqlstate or "")
-        return sqlstate[:2] in {"08", "40", "53", "57", "58"} or sqlstate in {"25006", "25P03", "25P04", "55P03"}
+        return (
+            sqlstate[:2] in {"08", "40", "53", "54", "55", "57", "58", "72", "XX"}
+            or sqlstate in {"25006", "25P03", "25P04"}
+            or isinstance(error, asyncpg.InvalidCachedStatementError)  # the driver forgets it
+        )
     return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 

@@ -59,7 +59,7 @@ class FormerPrimary(StoreUnavailable):
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            f"a former primary of {where} takes writes, and the server that was promoted does not answer",
+            f"a former primary of {where} takes writes, and another server was promoted since",
             hint="start that one, and make the former one its standby (pg_rewind) or remove it from database.url",
         )
 

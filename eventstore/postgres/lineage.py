@@ -21,6 +21,10 @@ An outcome, a retry or a parked row of an event that will be read again gets the
 so that deliveries which are known to be done are not repeated. The restored database does not know what the old cluster
 did after the dump was taken.
 
+Sequences go on behind the numbers that are there, for logical replication does not copy them: an event with the number
+of another one would be taken for it. A restore that is not whole is refused. Its unique keys come last, and without
+them events would be stored twice, and other statements fail.
+
 The next tick is the first one with a snapshot. Its difference from a blank snapshot is every event whose txid is not 0.
 A second restore keeps the tick numbers that the first one set.
 """
@@ -31,6 +35,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.postgres.schema import LOCK_SCHEMA, identifiers
@@ -175,8 +180,34 @@ VALUES ('lineage', '1 since ' || to_char(clock_timestamp() AT TIME ZONE 'UTC', '
 """
 
 
+_SEQUENCES = """
+DO $$
+DECLARE
+    each record;
+    last bigint;
+    used bigint;
+BEGIN
+    FOR each IN
+        SELECT 'hookledger.domain_event_seq' AS name, 'seq' AS part, t.name AS whole
+          FROM unnest('{hookledger.domain_event,hookledger.attempt}'::text[]) AS t (name)
+         UNION ALL
+        SELECT pg_get_serial_sequence(a.attrelid::regclass::text, a.attname), a.attname, a.attrelid::regclass::text
+          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'hookledger'::regnamespace AND c.relkind = 'r' AND a.attidentity <> ''
+    LOOP
+        EXECUTE format('SELECT max(%I) FROM %s', each.part, each.whole) INTO used;
+        EXECUTE format('SELECT last_value FROM %s', each.name) INTO last;
+        IF used >= last THEN
+            PERFORM setval(each.name, used);
+        END IF;
+    END LOOP;
+END $$
+"""
+
+
 async def survey(database: Database) -> RestoreSurvey | None:
-    """What `begin` would find; None if the ticks belong to this cluster."""
+    """What `begin` would find; None if the ticks belong to this cluster. Raises SchemaMismatch."""
+    await _require_whole(database)
     async with database.transaction(seconds=_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
         return await _survey(connection)
@@ -185,8 +216,10 @@ async def survey(database: Database) -> RestoreSurvey | None:
 async def begin(database: Database) -> RestoreSurvey | None:
     """Begins a new lineage if the cluster has changed. Returns what it found, or None if there was nothing to do.
 
-    Raises SchemaMismatch while a shard is leased, or while a transaction writes events.
+    Raises SchemaMismatch while a shard is leased, while a transaction writes events, and if a part of the schema is
+    missing.
     """
+    await _require_whole(database)
     async with database.transaction(seconds=_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
         await connection.execute(f"SET LOCAL lock_timeout = 0; {LOCK_SCHEMA}")
@@ -206,8 +239,16 @@ async def begin(database: Database) -> RestoreSurvey | None:
             for statement in _MOVED:
                 await connection.execute(statement, found.newest_tick + 1)
             await connection.execute(_PROGRESS)
+            await connection.execute(_SEQUENCES)
         await connection.execute(_PROTECT)
     return found
+
+
+async def _require_whole(database: Database) -> None:
+    async with database.connection() as connection:
+        old, new = await identifiers(connection)
+    if old != new:
+        await schema_lines.require_whole(database, on_each_day=True)
 
 
 async def _survey(connection: asyncpg.pool.PoolConnectionProxy) -> RestoreSurvey | None:

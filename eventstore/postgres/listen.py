@@ -13,7 +13,7 @@ import asyncpg
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, DIAL_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS, translated
 from eventstore.postgres.servers.database_url import location
-from eventstore.postgres.servers.dialing import Connection, Dialer
+from eventstore.postgres.servers.dialing import Connection, Dialer, require_primary
 
 ROUTE = "hookledger_route"  # a lifecycle event was committed
 TICK = "hookledger_tick"  # a tick was made
@@ -80,6 +80,7 @@ async def listen(
         for channel in channels:
             on_notification(channel, "")
         while not closed.is_set():
+            require_primary(connection, url)
             async with asyncio.timeout(DEADLINE_SECONDS):
                 pause_seconds = await guest.probe(connection)
             with suppress(TimeoutError):

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable, UnsafeServer
+from eventstore.postgres.errors import AccessRefused, SchemaMismatch, StoreUnavailable, UnsafeServer
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
 VERSION = 9
@@ -92,6 +92,8 @@ async def migrate(database: Database, *, within: Mapping[int, Within] | None = N
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         await create_partitions(connection)
+    if (detached := await detached_partition(database)) is not None:
+        raise SchemaMismatch(detached.cause, hint=detached.hint)
     return planned
 
 
@@ -179,6 +181,25 @@ async def check(database: Database) -> None:
     await check_cluster(database)
 
 
+async def require_owner(database: Database) -> None:
+    """Raises AccessRefused if this role may not make and drop partitions: a week would pass before anybody notices."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_OWNERS)
+    if row is not None:
+        raise AccessRefused(
+            f"the role {row['me']} does not own the table hookledger.{row['name']}: it may neither make the partitions "
+            "of the coming days nor drop old ones",
+            hint=f"use the role {row['owner']}, or make this one a member of it",
+        )
+
+
+_OWNERS = """
+SELECT current_user::text AS me, relname::text AS name, relowner::regrole::text AS owner
+  FROM pg_class WHERE relnamespace = 'hookledger'::regnamespace AND relkind = 'p' AND NOT pg_has_role(relowner, 'USAGE')
+ ORDER BY relname LIMIT 1
+"""
+
+
 async def check_cluster(database: Database) -> None:
     """Raises SchemaMismatch if the database was moved to another cluster than the one its ticks belong to."""
     async with database.connection() as connection:
@@ -219,6 +240,44 @@ async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int
 
 
 _ENSURE = "SELECT hookledger.ensure_partitions($1, $2)"
+
+# The first table of those days that is no partition, or is about to be none.
+_DETACHED = f"""
+SELECT p.name AS parent, c.relname::text AS name, d.day::date AS day, coalesce(i.inhdetachpending, false) AS is_pending
+  FROM unnest('{{domain_event,attempt}}'::text[]) AS p (name)
+ CROSS JOIN (SELECT generate_series(now() - interval '1 day', now() + interval '{PARTITION_DAYS_AHEAD} days', '1 day')
+                    AT TIME ZONE 'UTC'
+              UNION SELECT hookledger.log_time() AT TIME ZONE 'UTC') AS d (day)
+  JOIN pg_class c ON c.relnamespace = 'hookledger'::regnamespace
+                 AND c.relname = p.name || '_' || to_char(d.day, 'YYYYMMDD')
+  LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+ WHERE i.inhrelid IS NULL OR i.inhdetachpending
+ ORDER BY d.day, p.name DESC LIMIT 1
+"""
+
+
+class DetachedPartition(NamedTuple):
+    """A table of one of these days that somebody has detached, in a sentence, and what to do."""
+
+    cause: str
+    hint: str
+
+
+async def detached_partition(database: Database) -> DetachedPartition | None:
+    """What stands in the way of a day's partition, None if nothing does. Events that are in it and were not read yet
+    are passed over for as long as it is detached.
+    """
+    async with database.connection() as connection:
+        rows = await connection.fetch(_DETACHED)
+    for row in rows:
+        parent, name, day = f"hookledger.{row['parent']}", f"hookledger.{row['name']}", row["day"]
+        finish = f"ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE; " if row["is_pending"] else ""
+        return DetachedPartition(
+            f"the table {name} is no partition any more: nobody reads what it has, nothing is stored on its day",
+            f"run {finish}ALTER TABLE {parent} ATTACH PARTITION {name} "
+            f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{day + timedelta(days=1)} 00:00:00+00')",
+        )
+    return None
 
 
 async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:

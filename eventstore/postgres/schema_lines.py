@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import SchemaMismatch
 
 _EXPECTED = Path(__file__).parents[1] / "expected_schema.txt"
 _SECONDS = 30.0
+# As _LINES says it.
+_NOT_ON_EACH = "not on each day"
 
 # Each part with what there is to say of it. Day partitions have the triggers of their table, one range of a day each,
 # and nothing of their own but the unique index. One that retention is about to detach is not read any more. The text of
@@ -223,6 +226,22 @@ async def faults(database: Database) -> list[SchemaFault]:
     ]
     others = await _calls(database)
     return sorted(differing + added + others, key=lambda fault: (not fault.part.startswith("table "), fault.part))
+
+
+async def require_whole(database: Database, *, on_each_day: bool = False) -> None:
+    """Raises SchemaMismatch if a part of the schema is not there, `on_each_day` also if a day has no unique index.
+
+    A restore makes unique keys and triggers last: without them events are stored twice, and are not counted.
+    """
+    found = await lines(database)
+    gone = [part for part in expected() if part not in found or (on_each_day and _NOT_ON_EACH in found[part])]
+    gone.sort(key=lambda part: not part.startswith("table "))
+    if gone:
+        raise SchemaMismatch(
+            f"this database is not whole: {gone[0]} is missing" + (f", and {len(gone) - 1} more" if gone[1:] else ""),
+            hint="wait for the restore to end; if it has failed, drop the database and restore it again, with "
+            "--exit-on-error. hookledger audit names all that is missing",
+        )
 
 
 async def _calls(database: Database) -> list[SchemaFault]:

@@ -2,7 +2,9 @@
 
 No other transaction waits for it. DETACH ... CONCURRENTLY does not request a lock that would block publishing: it marks
 the partition, waits for the transactions that may still use it, and then detaches it. If one of them stays open for
-longer than LOCK_TIMEOUT, the partition stays marked and no new plan reads it. A later sweep finishes the work.
+longer than LOCK_TIMEOUT, the partition stays marked and no new plan reads it. A later sweep finishes the work. It knows
+such a partition by its end, which is noted before the detach: one that somebody else detaches, or has detached, is not
+dropped, for it may hold what nobody has read, or be somebody's archive.
 
 Partitions and ticks are dropped oldest first, up to the first one that must stay. The conditions for dropping:
 
@@ -68,6 +70,13 @@ _MARKS = ("events_kept_from", "attempts_kept_from")
 # An outcome may be recorded after its route was deleted, or its replay cancelled: the request was under way, or
 # PostgreSQL was away.
 _AFTER_END = timedelta(days=1)
+
+# $1 the table; whether something keeps PostgreSQL from detaching a partition of it concurrently, $2 being the one.
+_HINDRANCES = """
+SELECT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = $1::text::regclass AND partdefid <> 0) AS has_default,
+       EXISTS (SELECT FROM pg_inherits WHERE inhparent = $1::text::regclass AND inhdetachpending
+                  AND inhrelid <> $2::text::regclass) AS is_detaching
+"""
 
 _DAYS = """
 SELECT c.relname AS name, to_date(right(c.relname, 8), 'YYYYMMDD') AS day,
@@ -139,6 +148,8 @@ class Held:
     written      a transaction writes into it
     waited_for   a delivery waits for an event in it
     in_use       a transaction uses it for longer than LOCK_TIMEOUT
+    detaching    somebody began to detach it, or another one, and did not finish it: DETACH PARTITION … FINALIZE
+    default      somebody has made a default partition, beside which none can be detached without holding up everybody
     clock        all of them stay: the clock is doubted
     """
 
@@ -176,6 +187,11 @@ class _Day:
     day: date
     is_attached: bool
     is_pending: bool
+
+    @property
+    def is_begun(self) -> bool:
+        """True if its detach has begun, or is done."""
+        return self.is_pending or not self.is_attached
 
     @property
     def end(self) -> datetime:
@@ -274,9 +290,9 @@ async def _session(database: Database) -> AsyncIterator[asyncpg.pool.PoolConnect
 async def _sweep_events(
     connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept, macs: LogMacs
 ) -> None:
-    for day in await _days(connection, "domain_event", limit):
-        if day.is_attached and not day.is_pending:
-            reason = await _reason_to_keep_events(connection, day)
+    for day in await _days(connection, "domain_event", "events_kept_from", limit):
+        if not day.is_begun:
+            reason = await _hindrance(connection, "domain_event", day) or await _reason_to_keep_events(connection, day)
             if reason is None:
                 swept.expired += await expiry.expire(connection, day.end, macs)
                 reason = "waited_for" if await expiry.is_waiting(connection, day.end) else None
@@ -288,17 +304,9 @@ async def _sweep_events(
 
 
 async def _sweep_attempts(connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept) -> None:
-    for day in await _days(connection, "attempt", limit):
-        if day.is_attached and not day.is_pending:
-            (marks,) = await connection.fetch(_FLOOR)
-            above = f"SELECT EXISTS (SELECT FROM hookledger.{day.name} WHERE tick > $1)"
-            reason = None
-            if await expiry.is_waiting(connection, day.end):
-                reason = "waited_for"
-            elif await connection.fetchval(above, marks["checkpoint"]):
-                reason = "unread"
-            elif await connection.fetchval(above, marks["floor"]):
-                reason = "ranged"
+    for day in await _days(connection, "attempt", "attempts_kept_from", limit):
+        if not day.is_begun:
+            reason = await _hindrance(connection, "attempt", day) or await _reason_to_keep_attempts(connection, day)
             if reason is not None:
                 swept.held.append(Held(partition=day.name, reason=reason))
                 return
@@ -306,10 +314,21 @@ async def _sweep_attempts(connection: asyncpg.pool.PoolConnectionProxy, limit: d
             return
 
 
-async def _days(connection: asyncpg.pool.PoolConnectionProxy, parent: str, limit: datetime) -> list[_Day]:
-    """The partitions wholly before `limit`, oldest first. Includes those that an earlier sweep only detached."""
+async def _days(connection: asyncpg.pool.PoolConnectionProxy, parent: str, mark: str, limit: datetime) -> list[_Day]:
+    """The partitions wholly before `limit`, oldest first, and the one that an earlier sweep has begun to detach, or
+    only detached. Those of which somebody else did so are left out.
+    """
+    noted = _noted(await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = $1", mark))
     days = [_Day(**row) for row in await connection.fetch(_DAYS, parent)]
-    return [day for day in days if day.end <= limit or day.is_pending]
+    return [day for day in days if (day.end == noted if day.is_begun else day.end <= limit)]
+
+
+async def _hindrance(connection: asyncpg.pool.PoolConnectionProxy, parent: str, day: _Day) -> str | None:
+    """Why a partition cannot be detached now, whatever is in it."""
+    (found,) = await connection.fetch(_HINDRANCES, f"hookledger.{parent}", f"hookledger.{day.name}")
+    if found["has_default"]:
+        return "default"
+    return "detaching" if found["is_detaching"] else None
 
 
 async def _reason_to_keep_events(connection: asyncpg.pool.PoolConnectionProxy, day: _Day) -> str | None:
@@ -320,6 +339,17 @@ async def _reason_to_keep_events(connection: asyncpg.pool.PoolConnectionProxy, d
     for reason, tick in (("unread", marks["checkpoint"]), ("ranged", marks["floor"])):
         snap = await connection.fetchval("SELECT snap::text FROM hookledger.tick WHERE tick = $1", tick) or EMPTY_SNAP
         if await connection.fetchval(_ABOVE.format(part=part), snap, tick):
+            return reason
+    return None
+
+
+async def _reason_to_keep_attempts(connection: asyncpg.pool.PoolConnectionProxy, day: _Day) -> str | None:
+    if await expiry.is_waiting(connection, day.end):
+        return "waited_for"
+    (marks,) = await connection.fetch(_FLOOR)
+    above = f"SELECT EXISTS (SELECT FROM hookledger.{day.name} WHERE tick > $1)"
+    for reason, tick in (("unread", marks["checkpoint"]), ("ranged", marks["floor"])):
+        if await connection.fetchval(above, tick):
             return reason
     return None
 

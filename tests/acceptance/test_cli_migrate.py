@@ -29,6 +29,18 @@ def test_a_restored_database_is_refused_and_the_way_out_named(elsewhere: Command
     elsewhere("routes", "list", code=1)
 
 
+async def test_a_database_whose_restore_has_not_ended_is_not_worked_on(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    """In its own cluster nothing has to be accepted. Unique keys and triggers come last in a restore."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DROP TRIGGER attempt_tally ON hookledger.attempt")
+    await connection.close()
+    ended = hookledger("run", "--listen", "127.0.0.1:0", code=1)
+    assert "not whole: trigger attempt.attempt_tally is missing" in ended.err
+    assert "wait for the restore to end" in ended.err
+
+
 def test_the_plan_of_a_new_lineage_says_what_would_be_and_does_nothing(elsewhere: CommandLine) -> None:
     planned = elsewhere("migrate", "--plan", "--accept-restore", "--json").json
     assert (planned["done"], planned["steps"], planned["lineage"]["old_cluster"]) == (False, [], "42")

@@ -157,6 +157,71 @@ async def test_a_standby_that_has_everything_is_promoted(
     assert tally.counts["lost with the old primary"] == 0
 
 
+async def test_the_former_primary_goes_on_after_a_promotion(
+    report: FaultReport, dice: random.Random, tmp_path: Path
+) -> None:
+    """The name leads to the new primary, and nothing cuts the connections to the former one."""
+    tally = Tally()
+    with replicated("18") as (primary, standby):
+        async with fault_proxy(primary.url) as proxy, system_under_test(proxy.url, tmp_path) as system:
+            system.producer.tenants = TENANTS
+            async with system.daemon():
+                await asyncio.gather(*(system.route(f"/{tenant}", tenant=tenant) for tenant in TENANTS))
+                await standby.until_caught_up(primary)
+                async with system.producer.load(per_second=PER_SECOND, batch=5):
+                    await system.until_arrived(dice.randint(50, 200))
+                    await asyncio.to_thread(standby.promote)
+                    proxy.lead_to(standby.url)
+                    promoted_at = time.monotonic()
+                    await system.until_row("SELECT count(*) > 0 FROM hookledger.lost_log", seconds=60)
+                    noticed_seconds = time.monotonic() - promoted_at
+                    await _until_ready(system)
+                    ready_seconds = time.monotonic() - promoted_at - noticed_seconds
+                    before = len(system.producer.log)
+                    await until(lambda: len(system.producer.log) > before + 200, seconds=60)
+                await system.until_settled()
+                await tally.add(system, ready_seconds)
+    report.add_duration("noticed after the promotion", noticed_seconds, within=20)
+    tally.report_to(report)
+    report.verify()
+
+
+async def test_a_synchronous_standby_is_away_for_a_while(
+    report: FaultReport, dice: random.Random, tmp_path: Path
+) -> None:
+    """No commit ends then, nor does the server notice who gave one up: what waits must not take all its sessions."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hookledger%'"
+    with replicated("18") as (primary, _):
+        async with fault_proxy(primary.url) as proxy, system_under_test(proxy.url, tmp_path) as system:
+            system.producer.tenants = TENANTS
+            async with system.daemon():
+                await asyncio.gather(*(system.route(f"/{tenant}", tenant=tenant) for tenant in TENANTS))
+                async with system.producer.load(per_second=PER_SECOND, batch=5):
+                    await system.until_arrived(dice.randint(50, 200))
+                    before = await system.value(sessions)
+                    await system.rows("ALTER SYSTEM SET synchronous_standby_names = 'away'")
+                    await system.rows("SELECT pg_reload_conf()")
+                    most = 0
+                    for _ in range(40):
+                        await asyncio.sleep(1)
+                        most = max(most, await system.value(sessions))
+                    assert await system.status("/readyz") == 503
+                    await system.rows("ALTER SYSTEM RESET synchronous_standby_names")
+                    await system.rows("SELECT pg_reload_conf()")
+                    back_at = time.monotonic()
+                    await _until_ready(system)
+                    ready_seconds = time.monotonic() - back_at
+                    published = len(system.producer.log)
+                    await until(lambda: len(system.producer.log) > published + 200, seconds=60)
+                await system.until_settled()
+                found = await system.check_deliveries()
+    report.add_check(found)
+    report.add("sessions before", before)
+    report.add("sessions while it was away", most, at_most=32)
+    report.add_duration("ready after it was back", ready_seconds, within=10)
+    report.verify()
+
+
 async def test_a_name_that_leads_to_a_demoted_server_for_a_while(
     report: FaultReport, dice: random.Random, tmp_path: Path
 ) -> None:

@@ -59,6 +59,9 @@ def test_a_stage_waits_from_its_first_failure_to_its_next_answer() -> None:
     assert outages.longer_than(0, ["ticker", "recorder"]) == [
         "stage ticker has had no answer from the database for 0 s: permission denied"
     ]
+    (other,) = outages.longer_than(0, ["ticker", "recorder"], others=True)
+    assert other.startswith("stage gauges has had no answer")
+    assert outages.longer_than(5, ["ticker"], others=True) == []
     outages.answered("ticker")
     assert outages.longer_than(0, ["ticker", "recorder"]) == []
 

@@ -28,11 +28,16 @@ from eventstore.progress.log_macs import LogMacs
 from eventstore.progress.rows import AttemptRow
 from eventstore.queries.metrics import tally
 from eventstore.retention import retention
-from eventstore.retention.retention import Keep
+from eventstore.retention.retention import Held, Keep
 
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 3600.0
+# What keeps old days until a person acts; all else passes.
+_HINDRANCES = {
+    "default": "there is a default partition, beside which none can be detached",
+    "detaching": "somebody began to detach a partition; ALTER TABLE … DETACH PARTITION … FINALIZE ends that",
+}
 IDLE_ROLLUP_SECONDS = 60.0
 
 
@@ -46,6 +51,16 @@ class Maintenance:
         self._pause_seconds = tunables.partition_seconds
         self._sweep_at = time.monotonic()
         self._wakeup = Wakeup()
+        self._held: list[Held] = []
+
+    @property
+    def faults(self) -> list[str]:
+        """Why old days are not dropped, as far as a person must act, in sentences without a full stop."""
+        return [
+            f"nothing is dropped from {held.partition} on: {_HINDRANCES[held.reason]}"
+            for held in self._held
+            if held.reason in _HINDRANCES
+        ]
 
     def hurry(self) -> None:
         """Has it look at once, since the database's clock has stepped."""
@@ -67,6 +82,7 @@ class Maintenance:
         swept = await retention.sweep(self._database, self._keep, macs=self._macs)
         if swept is None:
             return True
+        self._held = swept.held
         for held in swept.held:
             log.warning("retention.held", partition=held.partition, reason=held.reason)
         if swept.dropped or swept.expired or swept.ticks or swept.secrets:

@@ -21,6 +21,7 @@ from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.watches.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.watches.health_watch import HealthWatch
+from daemon.pipeline.upkeep.watches.server_watch import ServerWatch
 from daemon.pipeline.upkeep.watches.tick_watch import TickWatch
 from daemon.sealing.sealer import Sealer
 from daemon.telemetry.metrics import Metrics
@@ -52,6 +53,7 @@ class Upkeep:
         seals: SealSettings | None,
         operational_events: OperationalEvents | None,
         keep: Keep,
+        needs_durability: bool,
         tunables: Tunables,
     ) -> None:
         self._keychain = keychain
@@ -59,16 +61,18 @@ class Upkeep:
         self.quiet_time = QuietTime(database)
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
-        maintenance = Maintenance(database, keep, keychain.log_macs, tunables)
+        self.maintenance = Maintenance(database, keep, keychain.log_macs, tunables)
+        self.server_watch = ServerWatch(database, tunables, needs_durability=needs_durability)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
-        self.clock_watch.on_step = maintenance.hurry
+        self.clock_watch.on_step = self.maintenance.hurry
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
         self.metrics_rollup = MetricsRollup(database, tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
-            "maintenance": maintenance.run_once,
+            "server watch": self.server_watch.run_once,
+            "maintenance": self.maintenance.run_once,
             "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,

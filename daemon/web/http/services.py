@@ -37,8 +37,9 @@ class Services:
     are evaluated at `filter_places`. `outages` is told of requests that PostgreSQL keeps from an answer. `tracing`
     takes spans, None if nobody traces. `tick_age_seconds` returns how long events have been waiting for a tick,
     `clock_skew_seconds` how far this machine's clock is ahead of the database's, `clock_step_seconds` how far that
-    stepped lately, `sealing_fault` what keeps this process from sealing. `readiness` returns the reasons why this
-    process is not ready, none if it is. `now` is an aware datetime in UTC.
+    stepped lately, `sealing_fault` what keeps this process from sealing, `stage_faults` which of its stages the
+    database keeps from their work, and what is wrong with the server. `readiness` returns the reasons why this process
+    is not ready, none if it is. `now` is an aware datetime in UTC.
     """
 
     config: Config
@@ -61,6 +62,7 @@ class Services:
     clock_skew_seconds: Callable[[], float]
     clock_step_seconds: Callable[[], float]
     sealing_fault: Callable[[], str | None]
+    stage_faults: Callable[[], list[str]]
     readiness: Callable[[], Awaitable[list[str]]]
     now: Callable[[], datetime]
 

@@ -5,13 +5,18 @@ nothing here - keep-alive packets, since every use has a deadline - is left out.
 that is not kept is worse than none.
 
     postgresql://user:password@host:port,host:port/name?target_session_attrs=read-write&sslmode=verify-full
+    postgresql://user@/name?host=host,host&port=port,port
+
+Hosts may stand in the parameters, as directories of sockets mostly do, or in PGHOST. Each becomes a server here: the
+driver would take the first one that answers, though it be a standby.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from eventstore.postgres.errors import MalformedUrl
 
@@ -77,7 +82,7 @@ class ServerUrls:
 
 def parsed(url: str) -> ServerUrls:
     """Raises MalformedUrl, which quotes nothing but the name of a parameter."""
-    parts = _parts(url)
+    parts = _with_hosts(_parts(url))
     kept: list[tuple[str, str]] = []
     settings: dict[str, str] = {}
     given = parse_qsl(parts.query, keep_blank_values=True)
@@ -112,14 +117,16 @@ def parsed(url: str) -> ServerUrls:
 def location(url: str) -> str:
     """Hosts, ports and database of a URL, for messages. User and password are never part of it."""
     try:
-        parts = _parts(url)
+        parts = _with_hosts(_parts(url))
     except MalformedUrl:
         return "a malformed URL"
     places = []
     for place in parts.netloc.rpartition("@")[2].split(","):
         try:
             one = urlsplit(f"//{place}")
-            places.append((one.hostname or "the local socket") + (f":{one.port}" if one.port else ""))
+            name = unquote(one.hostname or "/")
+            name = "the local socket" if name.startswith(("/", "@")) else name
+            places.append(name + (f":{one.port}" if one.port else ""))
         except ValueError:
             return "a malformed URL"
     return f"{', '.join(places)}{parts.path}"
@@ -133,6 +140,33 @@ def split(url: str) -> SplitResult:
     scheme, separator, rest = url.partition("://")
     hosts = re.split("[/?#]", rest, maxsplit=1)[0]
     return urlsplit(f"{scheme}{separator}{rest[len(hosts) :]}")._replace(netloc=hosts)
+
+
+def _with_hosts(parts: SplitResult) -> SplitResult:
+    """The same with the hosts where one looks for them. Raises MalformedUrl if there are more or fewer ports."""
+    user, at, places = parts.netloc.rpartition("@")
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    names = dict(given)
+    hosts, ports = names.get("host", ""), names.get("port", "")
+    if not hosts and "service" not in names and "," in os.environ.get("PGHOST", ""):
+        hosts, ports = os.environ["PGHOST"], ports or os.environ.get("PGPORT", "")
+    if places or not hosts:
+        return parts
+    each_host, each_port = hosts.split(","), ports.split(",")
+    if len(each_port) == 1:
+        each_port *= len(each_host)
+    if len(each_port) != len(each_host):
+        raise MalformedUrl(
+            f"database.url has {len(each_host)} hosts and {len(each_port)} ports", hint="name one port, or one for each"
+        )
+    netloc = ",".join(_place(host, port) for host, port in zip(each_host, each_port, strict=True))
+    rest = [(name, value) for name, value in given if name not in {"host", "port"}]
+    return parts._replace(netloc=f"{user}{at}{netloc}", query=urlencode(rest, quote_via=quote))
+
+
+def _place(host: str, port: str) -> str:
+    is_address = ":" in host and not host.startswith(("/", "["))
+    return (f"[{host}]" if is_address else quote(host, safe="[]:")) + (f":{port}" if port else "")
 
 
 def _check_value(name: str, value: str) -> None:

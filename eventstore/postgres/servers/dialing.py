@@ -4,8 +4,10 @@ Each server gets its part of the time, so that one whose host is gone does not u
 passed over: everything here writes, and what it reads must be what was written last. The server that was found last is
 asked first.
 
-If several servers are named, one that is behind the newest timeline seen is passed over, too. It is a former primary
-that was started again after another one was promoted: it takes writes, and what it gets is lost.
+A server that is behind the newest timeline seen is passed over, too. It is a former primary that goes on, or was
+started again, after another one was promoted: it takes writes, and what it gets is lost. A name may lead to both of
+them. So each connection knows on which timeline it is, and none is used once a later one was seen (`require_primary`);
+since a pool that works makes no connection, somebody has to `look` now and then.
 
 What keeps a session from beginning is an outage, since it may pass: a certificate is renewed, a database takes
 connections again. Only what the URL itself says wrongly is not, and a file that it names and that is of no use when the
@@ -21,6 +23,8 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -34,7 +38,7 @@ from eventstore.postgres.errors import (
     StoreUnavailable,
     UnsafeServer,
 )
-from eventstore.postgres.servers.database_url import WRITE_URL, ServerUrls, parsed
+from eventstore.postgres.servers.database_url import WRITE_URL, ServerUrls, location, parsed
 from eventstore.postgres.servers.introspection import KnowingConnection
 
 # Failures of a connection after which another server is asked.
@@ -59,8 +63,20 @@ _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, a
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-# The servers of a URL → the newest timeline of the write-ahead log that this process has seen on one of them.
-_newest_timelines: dict[frozenset[str], int] = {}
+
+class _Newest(NamedTuple):
+    """The newest timeline of the write-ahead log that this process has seen, and the cluster whose it is: after a
+    restore or pg_upgrade it may be another one's, which begins anew.
+    """
+
+    timeline: int
+    cluster: str
+
+
+# By the servers of a URL.
+_newest: dict[frozenset[str], _Newest] = {}
+# Those of which more than one timeline was seen: only their connections have to be looked at before each use.
+_promoted: set[frozenset[str]] = set()
 
 
 class Dialer:
@@ -76,14 +92,15 @@ class Dialer:
         self._all = frozenset(address.servers)
         self._files = {name: path for name, path in address.tls.items() if name != "sslpassword"}
         self._settings = address.settings | dict(settings)
+        self._has_timelines = True
         self._seconds_each = seconds / len(self._servers)
 
     async def __call__(self) -> asyncpg.Connection:
         """A connection to a server that takes writes. Raises the driver's error, or Standby, of the last one asked."""
         last: Exception = MalformedUrl("database.url names no server", hint=WRITE_URL)
         former: FormerPrimary | None = None
-        if len(self._servers) > 1 and self._all not in _newest_timelines:
-            await asyncio.gather(*map(self._look_at, self._servers))
+        if len(self._servers) > 1 and self._all not in _newest:
+            await self.look()
         for server in tuple(self._servers):
             try:
                 connection = await self._primary(server)
@@ -98,19 +115,23 @@ class Dialer:
             return connection
         raise former or last
 
+    async def look(self) -> None:
+        """Notes what each server shows, or the one to which a name leads now."""
+        await asyncio.gather(*map(self._look_at, self._servers))
+
     async def _look_at(self, server: str) -> None:
         """Notes the timeline of a server. What is wrong with it is left to be found when it is to be used."""
         with suppress(*_ELSEWHERE, asyncpg.PostgresError, StoreError):
             (await self._primary(server)).terminate()
 
-    async def _primary(self, server: str) -> asyncpg.Connection:
+    async def _primary(self, server: str) -> KnowingConnection:
         """A connection to that server. Raises Standby, FormerPrimary, or what `_session` raises."""
         connection = await self._session(server)
         refusal: StoreUnavailable | None = None
         try:
             if is_standby(connection):
                 refusal = Standby(self._where)
-            elif len(self._servers) > 1 and not await self._is_newest(connection):
+            elif not await self._is_newest(connection):
                 refusal = FormerPrimary(self._where)
         except BaseException:
             connection.terminate()
@@ -120,20 +141,32 @@ class Dialer:
             raise refusal
         return connection
 
-    async def _is_newest(self, connection: asyncpg.Connection) -> bool:
+    async def _is_newest(self, connection: KnowingConnection) -> bool:
         """True if no server of these was seen on a later timeline."""
+        if not self._has_timelines:
+            return True
         try:
             timeline = await _timeline(connection)
         except asyncpg.ObjectNotInPrerequisiteStateError as error:
             raise Standby(self._where) from error
-        newest = _newest_timelines.get(self._all, 0)
-        _newest_timelines[self._all] = max(timeline, newest)
-        return timeline >= newest or timeline == 0
+        self._has_timelines = timeline != 0 or len(self._servers) > 1  # to ask again fills the log of the server
+        newest = _newest.get(self._all)
+        if timeline != 0 and (newest is None or timeline != newest.timeline):
+            found = _Newest(timeline, await _cluster(connection))
+            newest = _newest.get(self._all)  # others look meanwhile
+            if newest is not None and newest.cluster == found.cluster and newest.timeline > timeline:
+                return False
+            if newest is not None:
+                _promoted.add(self._all)
+            _newest[self._all] = found
+        connection.servers, connection.timeline = self._all, timeline
+        return True
 
-    async def _session(self, server: str) -> asyncpg.Connection:
+    async def _session(self, server: str) -> KnowingConnection:
         try:
             connection = await asyncpg.connect(
                 server,
+                port=urlsplit(server).port,  # else the driver reads PGPORT before the URL, and refuses a list there
                 server_settings=self._settings,
                 timeout=self._seconds_each,
                 connection_class=KnowingConnection,
@@ -206,6 +239,10 @@ async def _timeline(connection: asyncpg.Connection) -> int:
         return 0
 
 
+async def _cluster(connection: asyncpg.Connection) -> str:
+    return str(await connection.fetchval("SELECT system_identifier FROM pg_control_system()"))
+
+
 async def require_direct(connection: Connection) -> None:
     """Raises UnsafeServer if somebody between us and PostgreSQL gives out its sessions.
 
@@ -224,6 +261,18 @@ def _added() -> str:
 def is_standby(connection: Connection) -> bool:
     """True if the server was a standby when it was last heard of. It tells each session when that changes."""
     return getattr(connection.get_settings(), "in_hot_standby", "off") == "on"
+
+
+def require_primary(connection: Connection, url: str) -> None:
+    """Raises Standby, or FormerPrimary if another server was seen since that was promoted later. On the hot path."""
+    if is_standby(connection):
+        raise Standby(location(url))
+    if not _promoted:
+        return
+    timeline: int = getattr(connection, "timeline", 0)
+    servers: frozenset[str] = getattr(connection, "servers", frozenset())
+    if timeline != 0 and servers in _promoted and _newest[servers].timeline > timeline:
+        raise FormerPrimary(location(url))
 
 
 def _check_authorities(address: ServerUrls) -> None:

@@ -47,7 +47,13 @@ class _Nothing:
 
 
 class KnowingConnection(asyncpg.Connection):
-    """A connection of the driver that asks for types as this module says. For `asyncpg.connect(connection_class=…)`."""
+    """A connection of the driver that asks for types as this module says. For `asyncpg.connect(connection_class=…)`.
+
+    It bears the servers of its URL, and the timeline of the one that it leads to, 0 if that says none (dialing.py).
+    """
+
+    servers: frozenset[str] = frozenset()
+    timeline: int = 0
 
     _intro_query: str  # the driver's: what it asks for types
 

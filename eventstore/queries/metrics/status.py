@@ -67,6 +67,21 @@ class LogState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """What PostgreSQL says of itself. `dead_rows` are those of a small table that is written with each flush; if they
+    are many, somebody keeps them from being removed. After `transactions_left` more of them it takes no writes, unless
+    it is vacuumed before. With `sorts_otherwise` text is ordered otherwise than when its indexes were made.
+    """
+
+    dead_rows: int
+    transactions_left: int
+    sorts_otherwise: bool
+
+
+UNEXAMINED = ServerState(dead_rows=0, transactions_left=1 << 31, sorts_otherwise=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationStatus:
     """`lost` is what a promoted standby never received, oldest first, of the last days."""
 
@@ -75,6 +90,7 @@ class InstallationStatus:
     log: LogState
     lost: tuple[LostLog, ...] = ()
     sources: SourcesStatus = NO_SOURCES
+    server: ServerState = UNEXAMINED
 
     @property
     def retrying(self) -> int:
@@ -134,16 +150,31 @@ SELECT clock_timestamp() AS at, coalesce(t.tick, 0) AS tick, t.at AS tick_at, t.
 """
 
 
+# Each of these tables has 16 rows, and what a flush leaves behind is removed by the next one that comes by, unless a
+# snapshot may see it. Anybody may read these counts, but only a superuser whose snapshot it is. PostgreSQL keeps the
+# last three millions of transaction ids for its repair.
+_SERVER = """
+SELECT greatest(pg_stat_get_dead_tuples('hookledger.lease'::regclass),
+                pg_stat_get_dead_tuples('hookledger.checkpoint'::regclass)) AS dead_rows,
+       (1::bigint << 31) - 3000000
+           - (SELECT max(greatest(age(datfrozenxid), mxid_age(datminmxid))) FROM pg_database) AS transactions_left,
+       (SELECT coalesce(datcollversion <> pg_database_collation_actual_version(oid), false) FROM pg_database
+         WHERE datname = current_database()) AS sorts_otherwise
+"""
+
+
 async def read(database: Database) -> InstallationStatus:
     """The status now, by the database's clock."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         processes = await connection.fetch(_PROCESSES, TTL)
         shards = await connection.fetch(_SHARDS)
         (log,) = await connection.fetch(_LOG)
+        (server,) = await connection.fetch(_SERVER)
     return InstallationStatus(
         processes=tuple(ProcessState(**row) for row in processes),
         shards=tuple(ShardStatus(**row) for row in shards),
         log=LogState(**log),
         lost=tuple(await lost_log.read(database, within=TOLD)),
         sources=await standing.read(database),
+        server=ServerState(**server),
     )

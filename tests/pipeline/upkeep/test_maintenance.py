@@ -19,6 +19,7 @@ from eventstore.retention.retention import Keep
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
 from tests.support.rows.credentials import MACS
+from tests.support.until import until
 
 AGE = timedelta(days=40)
 SECONDS = 30.0
@@ -127,6 +128,19 @@ async def one_delivered(url: str) -> list[str]:
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt", seconds=SECONDS)
         await it.until_accounted(seconds=SECONDS)
         return ids
+
+
+async def test_what_keeps_old_days_until_a_person_acts_is_told(database_url: str) -> None:
+    sql = await asyncpg.connect(database_url)
+    day = datetime.now(UTC).date() - AGE
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $1)", day)
+    await sql.execute("CREATE TABLE hookledger.others PARTITION OF hookledger.domain_event DEFAULT")
+    await sql.close()
+    async with pipeline_process(database_url) as it:
+        await until(lambda: it.pipeline.standing_faults != [])
+        (fault,) = it.pipeline.standing_faults
+        assert fault.startswith(f"nothing is dropped from domain_event_{day:%Y%m%d} on: there is a default partition")
+        assert it.pipeline.stage_faults == []
 
 
 @pytest.mark.parametrize("days_ahead", [schema.PARTITION_DAYS_AHEAD])

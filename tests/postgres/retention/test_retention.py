@@ -507,9 +507,61 @@ async def test_a_partition_that_was_detached_before_a_crash_is_dropped(
 ) -> None:
     await ensure(sql, OLD)
     part = partition("attempt", OLD)
+    await sql.execute(
+        "INSERT INTO hookledger.meta VALUES ('attempts_kept_from', $1)", _end_of_day(OLD).isoformat()
+    )  # as a sweep does first
     await sql.execute(f"ALTER TABLE hookledger.attempt DETACH PARTITION hookledger.{part}")
     assert part in (await swept(database)).dropped
     assert part not in await tables(sql, "attempt")
+
+
+def _end_of_day(days: int) -> datetime:
+    return days_ago(days).replace(hour=0) + timedelta(days=1)
+
+
+async def begin_to_detach(sql: asyncpg.Connection, connect: Connect, parent: str, part: str) -> None:
+    """As an administrator does who gives up because a transaction uses it: it stays marked."""
+    reader = await connect()
+    await reader.execute(f"BEGIN; SELECT FROM hookledger.{parent}")
+    await sql.execute("SET lock_timeout = '100ms'")
+    with pytest.raises(asyncpg.LockNotAvailableError):
+        await sql.execute(f"ALTER TABLE hookledger.{parent} DETACH PARTITION hookledger.{part} CONCURRENTLY")
+    await sql.execute("RESET lock_timeout")
+    await reader.execute("COMMIT")
+
+
+@pytest.mark.parametrize("days", [0, RECENT, OLD])
+@pytest.mark.parametrize("parent", ["domain_event", "attempt"])
+async def test_what_somebody_else_has_begun_to_detach_is_not_dropped(
+    database: Database, sql: asyncpg.Connection, connect: Connect, parent: str, days: int
+) -> None:
+    for age in (OLD + 1, days, OLD - 1):
+        await attempt(sql, await event(sql, f"{age} days ago", days=age), "delivered", days=age)
+    await read(database, sql)
+    part, next_one = partition(parent, days), partition(parent, OLD + 1)
+    await begin_to_detach(sql, connect, parent, part)
+
+    done = await swept(database)
+
+    assert Held(partition=next_one, reason="detaching") in done.held
+    assert part in await tables(sql, parent)
+    await sql.execute(f"ALTER TABLE hookledger.{parent} DETACH PARTITION hookledger.{part} FINALIZE")
+    done = await swept(database)
+    assert {next_one, partition(parent, OLD - 1)} <= {*done.dropped}
+    assert done.held == []
+    assert await sql.fetchval(f"SELECT count(*) FROM hookledger.{part}") == 1
+
+
+@pytest.mark.parametrize("parent", ["domain_event", "attempt"])
+async def test_beside_a_default_partition_nothing_is_dropped_and_the_sweep_says_why(
+    database: Database, sql: asyncpg.Connection, parent: str
+) -> None:
+    await attempt(sql, await event(sql, "old", days=OLD), "delivered", days=OLD)
+    await read(database, sql)
+    await sql.execute(f"CREATE TABLE hookledger.others PARTITION OF hookledger.{parent} DEFAULT")
+    assert (await swept(database)).held == [Held(partition=partition(parent, OLD), reason="default")]
+    await sql.execute("DROP TABLE hookledger.others")
+    assert partition(parent, OLD) in (await swept(database)).dropped
 
 
 async def test_of_two_daemons_one_sweeps(database: Database, sql: asyncpg.Connection) -> None:

@@ -245,6 +245,7 @@ async def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> Non
     ("postgresql://me:pw@db.example:5433/shop", "db.example:5433/shop"), ("postgresql://me:pw@db/shop?sslmode=require", "db/shop"),
     ("postgresql:///shop?host=/tmp", "the local socket/shop"), ("postgresql://me:p@w@db/shop", "a malformed URL"), ("postgresql://a:1,b:2/x", "a:1, b:2/x"),
     ("postgresql://h:nope/x", "a malformed URL"), ("postgresql://[::1]:5432/x", "::1:5432/x"),
+    ("postgresql:///x?host=a,b&port=1,2", "a:1, b:2/x"), ("postgresql://me:pw@/x?host=a,::1&port=5&user=me", "a:5, ::1:5/x"),
 ])  # fmt: skip
 def test_a_place_names_host_port_and_database_only(url: str, where: str) -> None:
     assert location(url) == where
@@ -605,6 +606,7 @@ DEFAULTS_OF_OTHERS = {
     "row_security": ("on", "SHOW row_security", "off"),
     "datestyle": ("'SQL, DMY'", "SELECT '2026-11-30'::date::text", "2026-11-30"),
     "standard_conforming_strings": ("off", r"SELECT '\x'", r"\x"),
+    "quote_all_identifiers": ("on", "SELECT 'pg_class'::regclass::text", "pg_class"),
 }
 
 
@@ -684,6 +686,48 @@ async def test_rows_that_a_policy_would_hide_make_a_statement_fail(database: Dat
                 await connection.fetch("SELECT * FROM public.bound")
     finally:
         await sql.execute("DROP TABLE public.bound; DROP ROLE hookledger_test_bound")
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    [
+        "54000",  # no transaction ids are left
+        "55000", "55006",
+        "72000",
+        "XX000", "XX001", "XX002",  # a page or an index is broken
+    ],
+)  # fmt: skip
+async def test_what_another_time_or_a_person_may_mend_is_an_outage_that_says_what(
+    database: Database, sqlstate: str
+) -> None:
+    with pytest.raises(StoreUnavailable, match="the reason") as outage:
+        async with database.connection() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'the reason' USING ERRCODE = '{sqlstate}'; END $$")
+    assert outage.value.hint
+
+
+async def test_a_statement_whose_table_was_changed_meanwhile_is_tried_again(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("CREATE TABLE own (one integer)")
+    with pytest.raises(StoreUnavailable):
+        async with database.transaction() as connection:
+            await connection.fetch("SELECT * FROM public.own")
+            await connection.execute("ALTER TABLE public.own ADD COLUMN two integer")
+            await connection.fetch("SELECT * FROM public.own")
+
+
+async def test_rows_of_a_default_partition_are_not_taken_for_a_day_that_is_missing(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("CREATE TABLE hookledger.others PARTITION OF hookledger.domain_event DEFAULT")
+    await sql.execute(
+        "INSERT INTO hookledger.domain_event (tenant, id, type, data, recorded_at) "
+        "VALUES ('acme', '1', 'order.create', '{}', '2020-01-01 12:00:00+00')"
+    )
+    with pytest.raises(StoreUnavailable, match='default partition "others"'):
+        async with database.transaction() as connection:
+            await connection.fetchval("SELECT hookledger.ensure_partitions('2020-01-01', '2020-01-01')")
 
 
 async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Database, connect: Connect) -> None:

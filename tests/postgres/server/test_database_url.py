@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
+from eventstore.postgres.errors import FormerPrimary, MalformedUrl, StoreUnavailable, UnsafeServer
 from eventstore.postgres.servers import dialing
 from eventstore.postgres.servers.database_url import parsed
 from tests.support.postgres.fault_proxy import FaultProxy, fault_proxy
@@ -210,6 +211,33 @@ def test_every_server_gets_the_same_user_and_parameters() -> None:
     )
 
 
+@pytest.mark.parametrize(("query", "places"), [
+    ("host=a,b", ["a", "b"]), ("host=a,b&port=1", ["a:1", "b:1"]), ("host=a,::1,/tmp&port=1,2,", ["a:1", "[::1]:2", "%2Ftmp"]),
+    ("host=a", ["a"]), ("port=1", [""]),
+])  # fmt: skip
+def test_hosts_may_stand_in_the_parameters(query: str, places: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = "&port=1" if query == "port=1" else ""
+    assert parsed(f"postgresql://me:pw@/shop?sslmode=require&{query}").servers == tuple(
+        f"postgresql://me:pw@{place}/shop?sslmode=require{rest}" for place in places
+    )
+    monkeypatch.setenv("PGHOST", "other,others")
+    if "host" in query:
+        assert parsed(f"postgresql:///shop?{query}").servers == tuple(f"postgresql://{place}/shop" for place in places)
+
+
+def test_hosts_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "a,b")
+    monkeypatch.setenv("PGPORT", "1,2")
+    assert parsed("postgresql:///shop").servers == ("postgresql://a:1/shop", "postgresql://b:2/shop")
+    assert parsed("postgresql://c/shop").servers == ("postgresql://c/shop",)
+    assert len(parsed("postgresql:///shop?service=s").servers) == 1
+
+
+def test_each_host_needs_a_port_or_all_of_them_one() -> None:
+    with pytest.raises(MalformedUrl, match="3 hosts and 2 ports"):
+        parsed("postgresql:///shop?host=a,b,c&port=1,2")
+
+
 @contextmanager
 def silent_server() -> Iterator[int]:
     """A port whose connections are taken by the system and answered by nobody, as of a host that hangs."""
@@ -279,6 +307,108 @@ async def test_of_two_servers_that_take_writes_the_one_that_was_promoted_is_used
         await database.close()
 
 
+async def test_of_hosts_in_the_parameters_the_one_that_was_promoted_is_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_primaries(database_url, monkeypatch) as (first, second):
+        here, there = urlsplit(first.url), urlsplit(second.url)
+        url = f"postgresql://{here.username}@{here.path}?host={here.hostname},{there.hostname}&port={here.port},{there.port}"
+        assert await answer(url, "SELECT 1") == 1
+        second.cut()
+        with pytest.raises(StoreUnavailable, match="former primary"):
+            await answer(url, "SELECT 1")
+
+
+async def test_hosts_and_ports_of_the_environment_are_connected_to(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fault_proxy(database_url) as proxy:
+        here = urlsplit(proxy.url)
+        monkeypatch.setenv("PGHOST", "127.0.0.1,127.0.0.1")
+        monkeypatch.setenv("PGPORT", f"1,{here.port}")
+        assert await answer(f"postgresql://{here.username}@{here.path}", "SELECT 1") == 1
+
+
+class History:
+    """What servers say of themselves to connections that are made from now on."""
+
+    timeline = 7
+    cluster = "one"
+
+    async def of_timeline(self, _connection: asyncpg.Connection) -> int:
+        return self.timeline
+
+    async def of_cluster(self, _connection: asyncpg.Connection) -> str:
+        return self.cluster
+
+
+@pytest.fixture
+def history(monkeypatch: pytest.MonkeyPatch) -> History:
+    told = History()
+    monkeypatch.setattr(dialing, "_newest", {})
+    monkeypatch.setattr(dialing, "_promoted", set())
+    monkeypatch.setattr(dialing, "_timeline", told.of_timeline)
+    monkeypatch.setattr(dialing, "_cluster", told.of_cluster)
+    return told
+
+
+async def test_a_name_that_leads_back_to_a_former_primary_is_not_followed(database_url: str, history: History) -> None:
+    history.timeline = 8
+    assert await answer(database_url, "SELECT 1") == 1
+    history.timeline = 7
+    with pytest.raises(StoreUnavailable, match="former primary"):
+        await answer(database_url, "SELECT 1")
+    history.timeline = 8
+    assert await answer(database_url, "SELECT 1") == 1
+
+
+async def test_connections_to_a_former_primary_are_not_used_once_another_one_was_seen(
+    database_url: str, history: History
+) -> None:
+    used, other = Database(database_url, pool_size=1), Database(database_url, pool_size=1)
+    for database in (used, other):
+        await database.open()
+    try:
+        async with used.connection() as connection:
+            before = await connection.fetchval("SELECT pg_backend_pid()")
+        await used.look_for_promoted()
+        async with used.connection() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == before
+        history.timeline = 8
+        await used.look_for_promoted()
+        for database in (used, other):
+            with pytest.raises(FormerPrimary):
+                async with database.connection():
+                    pass
+            async with database.connection() as connection:
+                assert await connection.fetchval("SELECT pg_backend_pid()") != before
+    finally:
+        for database in (used, other):
+            await database.close()
+
+
+async def test_a_session_that_listens_ends_once_another_primary_was_seen(
+    database_url: str, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "_PROBE_SECONDS", 0.05)
+    begun = asyncio.Event()
+    listening = asyncio.create_task(listen.listen(database_url, [listen.TICK], lambda *_: begun.set()))
+    await begun.wait()
+    history.timeline = 8
+    assert await answer(database_url, "SELECT 1") == 1
+    async with asyncio.timeout(10):
+        with pytest.raises(FormerPrimary):
+            await listening
+
+
+async def test_another_cluster_at_the_same_place_begins_its_timelines_anew(database_url: str, history: History) -> None:
+    assert await answer(database_url, "SELECT 1") == 1
+    history.timeline, history.cluster = 1, "other"
+    assert await answer(database_url, "SELECT 1") == 1
+    history.timeline = 2
+    assert await answer(database_url, "SELECT 1") == 1
+
+
 async def test_a_server_that_does_not_say_its_timeline_is_used(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +416,19 @@ async def test_a_server_that_does_not_say_its_timeline_is_used(
     async with two_primaries(database_url, monkeypatch, former=0) as (first, second):
         second.cut()
         assert await answer(url_of([first, second]), "SELECT 1") == 1
+
+
+async def test_a_server_that_has_no_timelines_is_not_asked_again(database_url: str, history: History) -> None:
+    history.timeline = 0
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    history.timeline = 7
+    await database.rest()
+    database.wake()
+    async with database.connection() as connection:
+        assert getattr(connection, "timeline", None) == 0
+    await database.close()
+    assert await answer(database_url, "SELECT 1") == 1
 
 
 async def test_the_timeline_of_a_server_is_read(sql: asyncpg.Connection) -> None:

@@ -201,6 +201,60 @@ async def test_a_plan_says_the_same_and_changes_nothing(database: Database, sql:
     assert await everything(sql) != before
 
 
+@pytest.mark.parametrize(
+    ("statement", "part"),
+    [
+        ("ALTER TABLE hookledger.retry DROP CONSTRAINT retry_pkey", "constraint retry.retry_pkey"),
+        ("DROP INDEX hookledger.domain_event_{today}_id_key", "index domain_event_DAY.id_key"),
+        ("DROP TRIGGER attempt_tally ON hookledger.attempt", "trigger attempt.attempt_tally"),
+        ("DROP TABLE hookledger.resend_lock", "table resend_lock"),
+    ],
+)
+async def test_a_restore_that_is_not_whole_is_refused(
+    database: Database, sql: asyncpg.Connection, statement: str, part: str
+) -> None:
+    today = await sql.fetchval("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
+    await sql.execute(statement.format(today=today))
+    assert await lineage.begin(database) is None  # in its own cluster
+    await restore(sql)
+    for begin in (lineage.survey, lineage.begin):
+        with pytest.raises(SchemaMismatch, match=f"{part} is missing") as refusal:
+            await begin(database)
+        assert "restore it again" in refusal.value.hint
+    assert await sql.fetchval("SELECT value FROM hookledger.meta WHERE key = 'system_identifier'") == "42"
+
+
+async def test_numbers_go_on_where_they_were_though_sequences_were_not_copied(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    """As after logical replication. Retention has dropped the newest event, and outcomes of it are there."""
+    await publish(database, "a", "b")
+    await recording.flush(
+        database,
+        "x",
+        await lease.acquire(database, "x", [0]),
+        Flush(attempts=[attempt(seq=90)]),
+        number=1,
+        macs=LOG_MACS,
+    )
+    await lease.release(database, "x", {0: 1})
+    await sql.execute(
+        "INSERT INTO hookledger.resend OVERRIDING SYSTEM VALUE VALUES (7, now(), gen_random_uuid(), 1, 'me', 'cli')"
+    )
+    await sql.execute(
+        "SELECT setval('hookledger.domain_event_seq', 1, false), setval('hookledger.resend_id_seq', 1, false)"
+    )
+    await restore(sql)
+    await lineage.begin(database)
+    assert await sql.fetchval("SELECT nextval('hookledger.domain_event_seq')") == 91
+    assert await sql.fetchval("SELECT nextval('hookledger.resend_id_seq')") == 8
+    assert await sql.fetchval("SELECT nextval('hookledger.source_partition_id_seq')") == 1
+    await sql.execute("SELECT setval('hookledger.domain_event_seq', 200)")
+    await restore(sql)
+    await lineage.begin(database)
+    assert await sql.fetchval("SELECT nextval('hookledger.domain_event_seq')") == 201
+
+
 async def test_in_its_own_cluster_there_is_nothing_to_do(database: Database, sql: asyncpg.Connection) -> None:
     await publish(database, "a")
     await ticks.make(database)

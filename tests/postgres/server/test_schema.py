@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -162,6 +163,29 @@ async def _let_an_owner_sweep_and_begin(database: Database) -> None:
     assert found.unread == 1
 
 
+async def test_a_role_that_has_every_right_but_is_not_the_owner_is_told_so(
+    database: Database, database_url: str, sql: asyncpg.Connection
+) -> None:
+    await schema.require_owner(database)
+    name = f"limited_{uuid4().hex[:8]}"
+    await sql.execute(
+        f"CREATE ROLE {name} LOGIN; GRANT ALL ON SCHEMA hookledger TO {name}; "
+        f"GRANT ALL ON ALL TABLES IN SCHEMA hookledger TO {name}"
+    )
+    try:
+        limited = Database(database_url.replace("//postgres", f"//{name}", 1), pool_size=1)
+        await limited.open()
+        await schema.check(limited)
+        with pytest.raises(AccessRefused, match=r"does not own the table hookledger\.attempt") as refusal:
+            await schema.require_owner(limited)
+        assert "member of it" in refusal.value.hint
+        await sql.execute(f"GRANT postgres TO {name}")
+        await schema.require_owner(limited)
+        await limited.close()
+    finally:
+        await sql.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
 async def test_partitions_stand_ready_from_yesterday_to_a_week_ahead(sql: asyncpg.Connection) -> None:
     for parent in ("domain_event", "attempt"):
         days = await sql.fetch(
@@ -194,6 +218,38 @@ async def test_creating_partitions_waits_for_no_producer_and_blocks_none(
     await sql.execute("COMMIT")
     await producer.execute("COMMIT")
     assert await sql.fetchval("SELECT count(*) FROM hookledger.domain_event") == 2
+
+
+@pytest.mark.parametrize("is_begun_only", [False, True])
+@pytest.mark.parametrize("parent", ["domain_event", "attempt"])
+@pytest.mark.parametrize("ahead", [0, 7])
+async def test_a_partition_that_somebody_detached_is_told_with_what_mends_it(
+    database: Database, sql: asyncpg.Connection, connect: Connect, parent: str, ahead: int, is_begun_only: bool
+) -> None:
+    day = await sql.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date + $1::integer", ahead)
+    part = f"hookledger.{parent}_{day:%Y%m%d}"
+    assert await schema.detached_partition(database) is None
+    if is_begun_only:
+        reader = await connect()
+        await reader.execute(f"BEGIN; SELECT FROM hookledger.{parent}; SET lock_timeout = '100ms'")
+        await sql.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await sql.execute(f"ALTER TABLE hookledger.{parent} DETACH PARTITION {part} CONCURRENTLY")
+        await reader.execute("COMMIT")
+    else:
+        await sql.execute(f"ALTER TABLE hookledger.{parent} DETACH PARTITION {part}")
+
+    with pytest.raises(SchemaMismatch, match=f"the table {part} is no partition") as refusal:
+        await schema.migrate(database)
+    assert await schema.maintain_partitions(database) == 0
+    found = await schema.detached_partition(database)
+    assert found is not None
+    assert (found.cause, found.hint) == (str(refusal.value), refusal.value.hint)
+
+    for statement in found.hint.removeprefix("run ").split("; "):
+        await sql.execute(statement)
+    assert await schema.detached_partition(database) is None
+    await schema.migrate(database)
 
 
 async def test_daemons_that_maintain_partitions_together_do_not_collide(

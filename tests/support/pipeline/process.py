@@ -125,6 +125,7 @@ async def pipeline_process(
     breaker_failures: int = 20,
     retry: RetryPolicy | None = None,
     keep: Keep | None = None,
+    needs_durability: bool = False,
     auto_disable_after: timedelta | None = None,
     seals: SealSettings | None = None,
     resolver: Any = None,
@@ -166,6 +167,7 @@ async def pipeline_process(
                 audience=audience,
                 seals=seals,
                 keep=keep,
+                needs_durability=needs_durability,
                 tunables=tunables,
             )
             async with _running(pipeline) if run else nullcontext():

@@ -184,6 +184,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         is_stopping=False,
         log_fault=None,
         stage_faults=[],
+        standing_faults=[],
         tick_age_seconds=0.0,
         clock_skew_seconds=0.0,
         clock_step_seconds=0.0,
@@ -224,6 +225,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
         clock_step_seconds=lambda: pipeline.clock_step_seconds,
         sealing_fault=lambda: pipeline.sealing_fault,
+        stage_faults=lambda: pipeline.stage_faults + pipeline.standing_faults,
         readiness=lambda: daemon_app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
     )

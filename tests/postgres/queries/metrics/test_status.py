@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import asyncpg
+import pytest
 
 from eventstore import domain_events
 from eventstore.domain_events import ticks
@@ -13,6 +14,7 @@ from eventstore.domain_events.events import SHARDS, NewEvent
 from eventstore.leases import lease
 from eventstore.postgres.connect import SERVER_SETTINGS, Database
 from eventstore.queries.metrics import status
+from tests.support.postgres.queries import Connect
 
 ROUTE = "00000000-0000-0000-0000-000000000001"
 
@@ -29,6 +31,48 @@ async def test_a_new_installation_waits_for_nothing(database: Database) -> None:
     }
     assert (found.processes, found.retrying, found.parked, found.lag_seconds, found.oldest_seconds) == ((), 0, 0, 0, 0)
     assert (found.log.tick, found.log.tick_at, found.log.route_pos, found.log.is_unread) == (0, None, 0, False)
+
+
+async def test_dead_rows_that_a_snapshot_keeps_are_counted(
+    database: Database, sql: asyncpg.Connection, connect: Connect
+) -> None:
+    async def change() -> None:
+        for _ in range(20):
+            await sql.execute("UPDATE hookledger.checkpoint SET tick = tick")
+
+    await change()
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    before = (await status.read(database)).server.dead_rows
+    reader = await connect()
+    await reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT")
+    await change()
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    assert (await status.read(database)).server.dead_rows >= before + 19 * SHARDS
+    await reader.execute("COMMIT")
+    await sql.execute("VACUUM hookledger.checkpoint")
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    assert (await status.read(database)).server.dead_rows <= before
+
+
+async def test_what_a_healthy_server_says_of_itself(database: Database, sql: asyncpg.Connection) -> None:
+    found = (await status.read(database)).server
+    age = await sql.fetchval("SELECT max(age(datfrozenxid)) FROM pg_database")
+    assert 0 <= 2**31 - 3_000_000 - age - found.transactions_left <= 10_000
+    assert not found.sorts_otherwise
+
+
+@pytest.mark.parametrize(("version", "expected"), [("0", True), ("1", False), (None, False)])
+async def test_another_version_of_the_order_of_text_is_noticed(
+    database: Database, sql: asyncpg.Connection, version: str | None, expected: bool
+) -> None:
+    if sql.get_server_version().major < 17:
+        pytest.skip("this PostgreSQL has no order of its own with a version")
+    await sql.execute(
+        "UPDATE pg_database SET datlocprovider = 'b', datlocale = 'C.UTF-8', datcollversion = $1 "
+        "WHERE datname = current_database()",
+        version,
+    )
+    assert (await status.read(database)).server.sorts_otherwise is expected
 
 
 async def test_a_lease_has_an_owner_as_long_as_it_is_good(database: Database, sql: asyncpg.Connection) -> None:

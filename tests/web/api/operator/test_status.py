@@ -10,7 +10,7 @@ import asyncpg
 from daemon import __version__
 from daemon.web.service.operator.status_warnings import warnings
 from eventstore.domain_events.events import SHARDS
-from eventstore.queries.metrics.status import InstallationStatus, LogState, ProcessState, ShardStatus
+from eventstore.queries.metrics.status import UNEXAMINED, InstallationStatus, LogState, ProcessState, ShardStatus
 from tests.support.web.application import app, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -54,6 +54,14 @@ async def test_what_keeps_a_process_from_sealing_is_told(database_url: str) -> N
         assert "nothing is sealed: because" in (await opened.ask("GET", "/v1/status")).json["warnings"]
 
 
+async def test_a_stage_that_the_database_refuses_for_long_is_told(database_url: str) -> None:
+    async with app(database_url) as opened:
+        opened.pipeline.standing_faults = [
+            "stage maintenance has had no answer from the database for 601 s: permission"
+        ]
+        assert opened.pipeline.standing_faults[0] in (await opened.ask("GET", "/v1/status")).json["warnings"]
+
+
 def test_a_healthy_installation_needs_nobody() -> None:
     assert noticed(status()) == []
     assert noticed(status(shards=(replace(SHARD, lag_seconds=9.9, parked=10**6),))) == []
@@ -70,6 +78,23 @@ def test_shards_without_an_owner_come_first() -> None:
 
 def test_a_shard_that_does_not_keep_up_is_named() -> None:
     assert noticed(status(shards=(replace(SHARD, shard=5, lag_seconds=61.4),))) == ["shard 5 is 61 s behind"]
+
+
+def test_rows_that_somebody_keeps_from_being_removed_are_told_once_they_cost_something() -> None:
+    assert noticed(replace(status(), server=replace(UNEXAMINED, dead_rows=100_000))) == []
+    (only,) = noticed(replace(status(), server=replace(UNEXAMINED, dead_rows=447_504)))
+    assert only.startswith("PostgreSQL keeps 447,504 dead rows")
+
+
+def test_a_server_that_will_take_no_writes_is_told_in_time() -> None:
+    assert noticed(replace(status(), server=replace(UNEXAMINED, transactions_left=300_000_000))) == []
+    (only,) = noticed(replace(status(), server=replace(UNEXAMINED, transactions_left=299_999_999)))
+    assert only.startswith("PostgreSQL takes no writes after 299,999,999 more transactions")
+
+
+def test_indexes_in_the_order_of_another_system_are_told() -> None:
+    (only,) = noticed(replace(status(), server=replace(UNEXAMINED, sorts_otherwise=True)))
+    assert "REINDEX DATABASE" in only
 
 
 def test_two_versions_at_work_are_worth_a_word() -> None:
