@@ -397,7 +397,9 @@ async def test_a_dump_of_an_older_version_is_restored_before_anything_covers_its
             await seal(it.database)
         await sql.execute(
             "UPDATE hookledger.lease SET owner = NULL, expires_at = '-infinity';"
-            " UPDATE hookledger.resend SET txid = 5; UPDATE hookledger.replay SET txid = 5, ended_txid = 5"
+            " UPDATE hookledger.resend SET txid = 5; UPDATE hookledger.replay SET txid = 5, ended_txid = 5;"
+            " ALTER TABLE hookledger.seal ADD CONSTRAINT seal_form_check CHECK"
+            " (num_nulls(resends, replays, replay_ends, losses, tokens, token_ends) = 0) NOT VALID"
         )
         assert await lineage.begin(it.database) is not None
         assert (await audited(it.database)).findings == []
