@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -93,6 +93,7 @@ class Dialer:
         self._files = {name: path for name, path in address.tls.items() if name != "sslpassword"}
         self._settings = address.settings | dict(settings)
         self._has_timelines = True
+        self._leads_elsewhere = len(self._servers) > 1 or not _is_socket(self._servers[0])
         self._seconds_each = seconds / len(self._servers)
 
     async def __call__(self) -> asyncpg.Connection:
@@ -116,8 +117,9 @@ class Dialer:
         raise former or last
 
     async def look(self) -> None:
-        """Notes what each server shows, or the one to which a name leads now."""
-        await asyncio.gather(*map(self._look_at, self._servers))
+        """Notes what each server shows, or the one to which a name leads now. A socket alone leads to the same one."""
+        if self._leads_elsewhere:
+            await asyncio.gather(*map(self._look_at, self._servers))
 
     async def _look_at(self, server: str) -> None:
         """Notes the timeline of a server. What is wrong with it is left to be found when it is to be used."""
@@ -256,6 +258,12 @@ def _added() -> str:
     """The end of a hint that names the variables which say more than the URL."""
     found = [name for name in _VARIABLES if name in os.environ]
     return f"; look also at {', '.join(found)} in the environment" if found else ""
+
+
+def _is_socket(server: str) -> bool:
+    parts = urlsplit(server)
+    place = unquote(parts.netloc.rpartition("@")[2]) or dict(parse_qsl(parts.query)).get("host", "")
+    return place.startswith("/")
 
 
 def is_standby(connection: Connection) -> bool:

@@ -349,6 +349,7 @@ def history(monkeypatch: pytest.MonkeyPatch) -> History:
     monkeypatch.setattr(dialing, "_promoted", set())
     monkeypatch.setattr(dialing, "_timeline", told.of_timeline)
     monkeypatch.setattr(dialing, "_cluster", told.of_cluster)
+    monkeypatch.setattr(dialing, "_is_socket", lambda _server: False)
     return told
 
 
@@ -385,6 +386,30 @@ async def test_connections_to_a_former_primary_are_not_used_once_another_one_was
     finally:
         for database in (used, other):
             await database.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "looks"),
+    [
+        ("@/db?host=/run/postgresql", 0),
+        ("@%2Frun%2Fpostgresql/db", 0),
+        ("@/db?host=db.example.com", 1),
+        ("@db/x", 1),
+        ("@/db?host=/one,/two", 2),
+    ],
+)
+async def test_only_what_may_lead_elsewhere_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, place: str, looks: int
+) -> None:
+    """Each look is a connection, which costs an idle installation a tenth of its CPU."""
+    seen: list[str] = []
+
+    async def look_at(_self: dialing.Dialer, server: str) -> None:
+        seen.append(server)
+
+    monkeypatch.setattr(dialing.Dialer, "_look_at", look_at)
+    await dialing.Dialer(f"postgresql://me{place}", where="here", settings={}, seconds=1).look()
+    assert len(seen) == looks
 
 
 async def test_a_session_that_listens_ends_once_another_primary_was_seen(
