@@ -77,9 +77,9 @@ async def audit(  # noqa: PLR0913 - a period, what to compare with, and how
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
     With a `schedule` it looks when retries are due, with `keep` whether more was dropped than that, with a `vault` into
-    the secrets that the route log names, and whether tokens, sessions, login links and outcomes are ours. Several
-    `processes` find the same in the same order; `shared` is for one that shares its event loop. Raises ChainBroken if
-    the route log is not whole, and AuditPartFailed if one of several processes fails.
+    the secrets that the route log names, and whether what has a MAC is ours (mac_faults.py). Several `processes` find
+    the same in the same order; `shared` is for one that shares its event loop. Raises ChainBroken if the route log is
+    not whole, and AuditPartFailed if one of several processes fails.
     """
     scope, report = AuditScope(start=start, end=end, tenant=tenant), AuditReport()
     means = _Means(schedule=schedule, keep=keep, vault=vault, processes=processes, shared=shared)

@@ -18,14 +18,6 @@ from eventstore.queries.auditing import log_marks
 _CLOCK_STEP = timedelta(days=1)
 _SECONDS = 60.0
 
-_DAYS = """
-SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
-  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = 'hookledger.domain_event'::regclass AND NOT i.inhdetachpending AND c.relname ~ '_[0-9]{8}$'
-   AND to_date(right(c.relname, 8), 'YYYYMMDD') < clock_timestamp() - $1::interval
- ORDER BY 1
-"""
-
 # $1 and $2 the day, $3 the last tick that may be older than what was written. The ticks of before a restore have no
 # snapshot any more, and the events that they have read no transaction.
 _EVENT = """
@@ -47,10 +39,8 @@ class BackdatedEvent(NamedTuple):
 
 async def events(database: Database) -> list[BackdatedEvent]:
     """The first such event of each day."""
-    async with database.connection(seconds=_SECONDS) as connection:
-        days = [row["day"] for row in await connection.fetch(_DAYS, 2 * _CLOCK_STEP)]
     found = []
-    for day in days:
+    for day in await log_marks.days(database, "domain_event", older_than=2 * _CLOCK_STEP):
         begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
         end = begin + timedelta(days=1)
         last = await log_marks.last_tick_before(database, end + _CLOCK_STEP)

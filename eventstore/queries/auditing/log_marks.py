@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -108,6 +108,17 @@ SELECT *, (SELECT max(tick) FROM page) AS upto FROM followed
  UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, (SELECT max(tick) FROM page)
 """
+
+# $1 how long ago a day must have begun, if that matters.
+_DAYS = {
+    log: f"""
+SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+ WHERE i.inhparent = 'hookledger.{log}'::regclass AND NOT i.inhdetachpending AND c.relname ~ '_[0-9]{{8}}$'
+"""
+    for log in ("domain_event", "attempt")
+}
+_OLDER = " AND to_date(right(c.relname, 8), 'YYYYMMDD') < clock_timestamp() - $1::interval"
 
 _OLDEST_DAYS = """
 SELECT p.relname AS log, min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
@@ -232,3 +243,15 @@ WITH pairs AS MATERIALIZED (
 )
 SELECT route_id, seq, array_agg(at ORDER BY at) AS times FROM resends GROUP BY route_id, seq
 """
+
+
+async def days(database: Database, log: str, *, older_than: timedelta | None = None) -> list[date]:
+    """The UTC days of which `log`, domain_event or attempt, has a partition, oldest first; with `older_than` only those
+    that began so long ago.
+    """
+    async with database.connection(seconds=_SECONDS) as connection:
+        if older_than is None:
+            rows = await connection.fetch(_DAYS[log])
+        else:
+            rows = await connection.fetch(_DAYS[log] + _OLDER, older_than)
+    return sorted(row["day"] for row in rows)

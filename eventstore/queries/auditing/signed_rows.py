@@ -12,6 +12,7 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.progress.log_macs import COVERED, LogMacs, RequestTable
 from eventstore.progress.rows import AttemptRow
+from eventstore.queries.auditing import log_marks
 
 PAGE_ROWS = 500
 
@@ -19,15 +20,8 @@ PAGE_ROWS = 500
 _SECONDS = 4 * 3600.0
 _PAGE_SECONDS = 60.0
 
-_DAYS = """
-SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
-  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = 'hookledger.attempt'::regclass AND NOT i.inhdetachpending AND c.relname ~ '_[0-9]{8}$' ORDER BY 1
-"""
 _OUTCOME = f"SELECT mac, txid, seal, {', '.join(AttemptRow._fields)} FROM hookledger.attempt"
-_OUTCOMES = f"""{_OUTCOME}
- WHERE at >= $1 AND at < $2 AND ($3::text IS NULL OR tenant = $3)
-"""
+_OUTCOMES = f"{_OUTCOME} WHERE at >= $1 AND at < $2"
 # $1 route, $2 seq, $3 the event time; the day allows for clocks that are set back.
 _OUTCOMES_OF_DELIVERY = f"""{_OUTCOME}
  WHERE route_id = $1 AND seq = $2 AND at >= $3::timestamptz - interval '1 day' ORDER BY at, number
@@ -77,13 +71,12 @@ async def outcomes(
     database: Database, start: datetime, end: datetime, *, tenant: str | None
 ) -> AsyncIterator[list[SignedOutcome]]:
     """Those recorded in [start, end), of one tenant if it is given, in pages. Each day is read in one transaction."""
-    async with database.connection() as connection:
-        days = [row["day"] for row in await connection.fetch(_DAYS)]
-    for day in days:
+    of_tenant, tenants = ("", []) if tenant is None else (" AND tenant = $3", [tenant])
+    for day in await log_marks.days(database, "attempt"):
         begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
         since, until = max(begin, start), min(begin + timedelta(days=1), end)
         if since < until:
-            async for page in _pages(database, _OUTCOMES, since, until, tenant):
+            async for page in _pages(database, _OUTCOMES + of_tenant, since, until, *tenants):
                 yield [_outcome(*row) for row in page]
 
 

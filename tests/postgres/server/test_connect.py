@@ -499,7 +499,7 @@ ARGUMENTS: dict[str, object] = {
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "most": 1, "names": ["a.b"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
-    "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
+    "log": "attempt", "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
     "numbers": [1], "restored": 0, "restored_tick": 0, "newest": SealMark(), "origin": "hookledger/a/1", "job_id": ROUTE, "job": AUDIT_JOB, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "sign": lambda _: b"", "chosen": [1],
     "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
     "refusal": REFUSAL, "event": None, "recorded_at": NOON,
