@@ -1,6 +1,9 @@
 """Writes the outcomes of deliveries: every 50 ms or 500 rows, whichever is first, in one fenced statement. A checkpoint
 alone, on which nothing depends, waits for their company up to 250 ms.
 
+Each tick moves the checkpoint of every shard. Those of shards that have no row in a flush are moved every 250 ms: at
+100 events a second this leaves 2.6 dead tuples an event, and 5.7 if every flush moves all of them.
+
 Recording is retried until it succeeds or the lease is lost; sending is never retried here. A flush is numbered:
 repeated after its answer got lost, it writes nothing twice. The checkpoint is written together with the rows that
 justify it.
@@ -9,6 +12,7 @@ justify it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -113,6 +117,7 @@ class Recorder:
         self._patience = Patience("recorder", pause_seconds=_BACKOFF_SECONDS, outages=outages)
         self._late = LateOutcomes(database, owner, macs, self._clock)
         self._checkpoints: dict[int, int] = {}
+        self._all_moved_at = -math.inf
         self._buffer = _Buffer()
         self._writing = _Buffer()
         self._turn = asyncio.Lock()
@@ -250,34 +255,34 @@ class Recorder:
         return self._buffer.rows
 
     async def run_once(self) -> None:
-        """Waits for something to write, then a little for company, then writes it, with the checkpoints that moved."""
+        """Waits for something to write, then a little for company, then writes it, with the checkpoints of its shards.
+        Those of the others are written if that is due, or left to another time.
+        """
         await self._ledger.moved.wait_set()
-        if await self._something.wait(self._checkpoint_seconds):
+        is_alone = not await self._something.wait(self._checkpoint_seconds)
+        if not is_alone:
             await self._full.wait(self._flush_seconds)
         self._ledger.moved.clear()
         self._something.clear()
         self._full.clear()
-        await self.flush()
+        await self.flush(is_whole=is_alone or time.monotonic() - self._all_moved_at >= self._checkpoint_seconds)
 
-    async def flush(self) -> None:
-        """Writes all that was noted. Returns when it is durable, or belongs to somebody else by now.
+    async def flush(self, *, is_whole: bool = True) -> None:
+        """Writes all that was noted, and where the checkpoints are: if it `is_whole` all of them, or else those of
+        shards with rows to write. Returns when it is durable, or belongs to somebody else by now.
 
         One at a time: a flush that overtook another would make that one look like a repetition.
         """
         async with self._turn:
             late = self._late.take()
-            await self._flush()
+            await self._flush(is_whole=is_whole)
             if late:
                 written = await self._late.write(late)
                 for notify in self.on_recorded:
                     notify(written, [])
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, is_whole: bool) -> None:
         buffer, self._buffer = self._buffer, _Buffer()
-        epochs, moved = self._shards.writable(), self._moved()
-        if not (buffer.rows or moved) or not epochs:
-            return
-        self._number += 1
         batch = Flush(
             attempts=buffer.attempts,
             retries=list(buffer.retries.values()),
@@ -286,8 +291,17 @@ class Recorder:
             drained=buffer.drained,
             ranges=list(buffer.ranges.values()),
             read=self._known.mark,
-            checkpoints=moved,
         )
+        epochs, moved = self._shards.writable(), self._moved()
+        if is_whole:
+            self._all_moved_at = time.monotonic()
+        elif later := moved.keys() - batch.shards:
+            moved = {shard: tick for shard, tick in moved.items() if shard not in later}
+            self._ledger.moved.set()
+        if not (buffer.rows or moved) or not epochs:
+            return
+        batch.checkpoints = moved
+        self._number += 1
         started = time.monotonic()
         self._writing = buffer
         held = await self._write(epochs, batch)

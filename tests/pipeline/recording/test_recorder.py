@@ -173,6 +173,39 @@ async def test_a_checkpoint_is_written_if_no_outcome_comes(
     assert flushes.found == [(0, {1: 7})]
 
 
+async def test_checkpoints_of_shards_without_rows_are_written_in_time_and_not_each_time(
+    setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushes = CountedFlushes()
+    flushes.watch(monkeypatch)
+    setup.recorder._flush_seconds, setup.recorder._checkpoint_seconds = 0.0, 3600.0
+    for tick in (1, 2, 3):
+        one = delivery(tick, tick=tick)
+        setup.read(one)
+        setup.ledger.read(1, tick)
+        setup.attempted(one)
+        await setup.recorder.run_once()
+    assert flushes.found == [(1, {0: 1, 1: 1}), (1, {0: 2}), (1, {0: 3})]
+    setup.recorder._checkpoint_seconds = 0.0
+    await setup.recorder.run_once()  # nothing else wakes it
+    assert flushes.found[3:] == [(0, {1: 3})]
+    assert await setup.checkpoint(1) == 3
+
+
+@pytest.mark.parametrize("ended", ["flush", "settle"])
+async def test_what_ends_writes_every_checkpoint(setup: RecorderSetup, ended: str) -> None:
+    setup.recorder._flush_seconds, setup.recorder._checkpoint_seconds = 0.0, 3600.0
+    for tick in (1, 2):
+        one = delivery(tick, tick=tick)
+        setup.read(one)
+        setup.ledger.read(1, tick)
+        setup.attempted(one)
+        await setup.recorder.run_once()
+    assert await setup.checkpoint(1) == 1
+    await getattr(setup.recorder, ended)()
+    assert await setup.checkpoint(1) == 2
+
+
 @pytest.mark.parametrize("is_flushed_between", [False, True])
 async def test_a_spilled_request_that_ends_leaves_no_retry_behind(
     setup: RecorderSetup, is_flushed_between: bool
