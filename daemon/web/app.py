@@ -23,10 +23,11 @@ from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.commits.group_commit import GroupCommit
-from daemon.web.service import exports
+from daemon.web.service import exports, recent_changes
 from daemon.web.service.auditing import audit_jobs, delivery_proofs
 from daemon.web.service.deliveries import resending
 from daemon.web.service.events.feed_pages import WaitingRequests
+from daemon.web.service.recent_changes import RECENT_CHANGES, RecentChanges
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
 MAX_BODY_BYTES = 1024 * 1024
@@ -114,7 +115,13 @@ def build_ops(services: Services) -> web.Application:
 
 def _application(services: Services) -> web.Application:
     application = web.Application(
-        middlewares=[refusals.middleware, problems.middleware, problems.url_middleware, auth.middleware],
+        middlewares=[
+            refusals.middleware,
+            problems.middleware,
+            problems.url_middleware,
+            auth.middleware,
+            recent_changes.middleware,
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
     application[SERVICES] = services
@@ -122,6 +129,7 @@ def _application(services: Services) -> web.Application:
     application[GUESSES] = Guesses(trusted_proxies=services.config.server.trusted_proxies)
     application[REFUSALS] = RefusalLog()
     application[TURNS] = Turns()
+    application[RECENT_CHANGES] = RecentChanges(services)
     application.on_response_prepare.append(_add_default_headers)
     return application
 

@@ -109,7 +109,7 @@ async def test_a_platform_embeds_the_dashboard_by_a_login_link(
         await expect(frame.locator(".lifecycle-created")).to_contain_text("Jane Miller")
 
         cookies = {each["name"]: (each["sameSite"], each["secure"]) for each in await context.cookies(housed.url)}
-        names = ("hookledger", "hookledger-position", "hookledger-return")
+        names = ("hookledger", "hookledger-return")
         assert cookies == dict.fromkeys(names, ("None", True))
 
 

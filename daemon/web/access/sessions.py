@@ -91,9 +91,9 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
     if used is None:
         return None
     response = _to_page(services.config.server, used.path or "/")
-    set_cookie(response, services.config, cookie_name(services.config.server), secret, sessions.ABSOLUTE)
+    _set_cookie(response, services.config, cookie_name(services.config.server), secret, sessions.ABSOLUTE)
     way_back = quote(used.return_url or "", safe="")
-    set_cookie(response, services.config, _return_cookie(services.config.server), way_back, _REMEMBERED)
+    _set_cookie(response, services.config, _return_cookie(services.config.server), way_back, _REMEMBERED)
     return response
 
 
@@ -130,7 +130,7 @@ async def end(request: web.Request) -> web.Response:
     if secret is not None:
         await sessions.end(request.app[SERVICES].command_database, _hash(secret))
     response = _to_page(config.server, "/")
-    set_cookie(response, config, cookie_name(config.server), "", timedelta(0))
+    _set_cookie(response, config, cookie_name(config.server), "", timedelta(0))
     return response
 
 
@@ -155,7 +155,7 @@ def _return_cookie(server: ServerSection) -> str:
     return f"{cookie_name(server)}-return"
 
 
-def set_cookie(response: web.Response, config: Config, name: str, value: str, life: timedelta) -> None:
+def _set_cookie(response: web.Response, config: Config, name: str, value: str, life: timedelta) -> None:
     """Sets a cookie, or deletes it if `life` is zero. In a frame of another site a browser sends only cookies that
     allow it, and keeps them apart for each such site; Python has no name for that attribute before 3.14.
     """

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 
 from aiohttp import web
 
 from daemon.commands import Context
 from daemon.web.access import auth
 from daemon.web.access.auth import CALLER, may
-from daemon.web.dashboard import own_changes
 from daemon.web.dashboard.error_page import show
 from daemon.web.dashboard.form_data import FormData
 from daemon.web.dashboard.html.rendering import redirect
@@ -26,18 +24,7 @@ _API = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 def page(access: Access, *, limit: RateLimit | None = None) -> Callable[[Endpoint], Endpoint]:
     """Declares a handler that answers with a page."""
-    declare = endpoint(access, limit=limit, is_page=True)
-
-    def decorate(handler: Endpoint) -> Endpoint:
-        @wraps(handler)
-        async def answer(request: web.Request) -> web.StreamResponse:
-            if "tenant" in request.match_info:
-                await own_changes.reach(request)
-            return await handler(request)
-
-        return declare(answer)
-
-    return decorate
+    return endpoint(access, limit=limit, is_page=True)
 
 
 def context(

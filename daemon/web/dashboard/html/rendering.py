@@ -18,7 +18,7 @@ from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined, Temp
 
 from daemon.web.access import browsers, sessions
 from daemon.web.access.auth import CALLER, may
-from daemon.web.dashboard import assets, own_changes
+from daemon.web.dashboard import assets
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.dashboard.html import page_links, template_filters
 from daemon.web.http.endpoints import Access
@@ -155,10 +155,7 @@ def viewer_of(request: web.Request) -> Viewer:
 
 def redirect(request: web.Request, *parts: str, **query: str | int | None) -> web.Response:
     """A redirect to another page by GET. `done` selects a notice."""
-    response = web.Response(status=303, headers={"Location": link(request, *parts, **query)})
-    if request.method == "POST" and "tenant" in request.match_info:
-        own_changes.note(request, response)
-    return response
+    return web.Response(status=303, headers={"Location": link(request, *parts, **query)})
 
 
 def link(request: web.Request, *parts: str, **query: object) -> str:

@@ -8,12 +8,15 @@ from uuid import uuid4
 
 import pytest
 
+from daemon import route_state
+from daemon.core.routing.index import RouteIndex
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.webhooks import history as screen
 from daemon.web.http import paging
+from daemon.web.http.services import SERVICES
+from eventstore import route_log
 from tests.support.web import pages
 from tests.support.web.application import App, path
-from tests.support.web.application import app as opened_door
 from tests.support.web.pages import Page
 from tests.support.web.tokens import bearer, token
 
@@ -64,14 +67,16 @@ async def test_a_webhook_is_named_as_it_is_called_now(app: App) -> None:
     assert entries_on(await pages.get(app, ACTIVITY)) == ["Edited After", "Created After"]
 
 
-async def test_a_webhook_that_this_process_has_not_heard_of_is_named_by_its_id(empty_url: str) -> None:
-    async with opened_door(empty_url) as behind:
-        await behind.route(name="known")
-        async with opened_door(empty_url) as ahead:
-            route = await ahead.route(name="new")
-        page = await pages.get(behind, ACTIVITY)
-        assert page.words(".timeline > li:first-child .lifecycle-head > code") == [route["id"]]
-        assert page.words(".timeline > li:first-child dd")[0] == "added: new"
+async def test_a_webhook_that_this_process_does_not_know_is_named_by_its_id(app: App) -> None:
+    await app.route(name="known")
+    behind = RouteIndex()
+    async for event in route_log.read(app.database):
+        route_state.apply(behind, event)
+    route = await app.route(name="new")
+    app.client.app[SERVICES].index.replace(behind)  # as if it could not apply what follows
+    page = await pages.get(app, ACTIVITY)
+    assert page.words(".timeline > li:first-child .lifecycle-head > code") == [route["id"]]
+    assert page.words(".timeline > li:first-child dd")[0] == "added: new"
 
 
 @pytest.mark.parametrize("by", ["id", "name"])
