@@ -23,6 +23,7 @@ from daemon.credentials.keys import MasterKeyInUse, Rewrapped
 from daemon.store import open_vault
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import SchemaMismatch
 from eventstore.postgres.lineage import RestoreSurvey
 from eventstore.postgres.schema import Plan
 
@@ -51,6 +52,8 @@ def migrate(plan: bool, accept_restore: bool, config_file: Path | None, as_json:
 
     async def work(database: Database) -> tuple[Plan, RestoreSurvey | None]:
         migration = await (schema.plan(database) if plan else daemon.store.migrate(own, database))
+        if not accept_restore and not plan:
+            await _warn_of_restore(database)
         if not accept_restore or migration.current == 0:
             return migration, None
         return migration, await (lineage.survey if plan else lineage.begin)(database)
@@ -74,6 +77,14 @@ def migrate(plan: bool, accept_restore: bool, config_file: Path | None, as_json:
         click.echo(f"nothing to do: the schema is version {migration.target}{_SAME_CLUSTER if accept_restore else ''}")
     if survey is not None:
         _print_survey(survey, plan=plan)
+
+
+async def _warn_of_restore(database: Database) -> None:
+    """Says so if `run` will refuse the database as one that was moved here."""
+    try:
+        await schema.check_cluster(database)
+    except SchemaMismatch as error:
+        output.note(f"warning: {error}: {error.hint}")
 
 
 @click.group()

@@ -25,7 +25,10 @@ def test_a_restored_database_is_refused_and_the_way_out_named(elsewhere: Command
         ended = elsewhere(*command, code=1)
         assert "another PostgreSQL cluster" in ended.err
         assert "hookledger migrate --accept-restore" in ended.err
-    assert "nothing to do" in elsewhere("migrate").out
+    migrated = elsewhere("migrate")
+    assert "nothing to do" in migrated.out
+    assert "another PostgreSQL cluster" in migrated.err
+    assert "hookledger migrate --accept-restore" in migrated.err
     elsewhere("routes", "list", code=1)
 
 
@@ -58,6 +61,7 @@ def test_a_new_lineage_says_what_will_be_read_and_what_cannot_be_known(elsewhere
     assert "42" in out
     assert "events that will be read" in out
     assert "after the dump was taken" in out
+    assert elsewhere("migrate").err == ""
     again = elsewhere("migrate", "--accept-restore")
     assert "nothing to do" in again.out
     assert "in the cluster that it belongs to" in again.out
