@@ -83,18 +83,19 @@ def _statement() -> str:
     checkpoints = parameters.unnest(CheckpointRow._fields, "n")
     recorded = ", ".join(RECORDED)
     values = ", ".join(f"a.{name}" for name in RECORDED)
-    return f"""
-WITH held AS MATERIALIZED (
-    SELECT l.shard, l.epoch, l.flush < {number} AS is_new FROM hookledger.lease l
+    ours = f"""
+      FROM hookledger.lease l
       JOIN unnest({shards}::smallint[], {epochs}::bigint[]) AS mine (shard, epoch)
         ON l.shard = mine.shard AND l.epoch = mine.epoch
-     WHERE l.owner = {owner} AND (SELECT hookledger.is_same_log({timeline}, {tick}, {snap}))
+     WHERE l.owner = {owner} AND (SELECT hookledger.is_same_log({timeline}, {tick}, {snap}))"""
+    return f"""
+WITH held AS MATERIALIZED (
+    SELECT l.shard, l.epoch, l.flush < {number} AS is_new{ours} AND l.shard = ANY ({touched}::smallint[])
      ORDER BY l.shard FOR NO KEY UPDATE OF l
 ), writable AS MATERIALIZED (
     SELECT shard, epoch FROM held WHERE is_new
 ), numbered AS (
-    UPDATE hookledger.lease l SET flush = {number} FROM writable w
-     WHERE l.shard = w.shard AND l.shard = ANY ({touched}::smallint[])
+    UPDATE hookledger.lease l SET flush = {number} FROM writable w WHERE l.shard = w.shard
 ), recorded AS (
     INSERT INTO hookledger.attempt ({recorded})
     SELECT {values} FROM {attempts} WHERE a.shard IN (SELECT shard FROM writable)
@@ -136,6 +137,8 @@ WITH held AS MATERIALIZED (
      WHERE c.shard = n.shard AND c.tick < n.tick AND n.shard IN (SELECT shard FROM writable)
 )
 SELECT shard FROM held
+ UNION ALL
+SELECT l.shard{ours} AND l.shard <> ALL ({touched}::smallint[])
 """
 
 

@@ -149,6 +149,17 @@ async def test_who_does_not_hold_the_lease_writes_nothing_of_any_part(
     assert await backlog.checkpoints(database, [0]) == {0: 1}
 
 
+async def test_leases_of_shards_without_rows_are_not_locked(
+    database: Database, sql: asyncpg.Connection, connect: Connect
+) -> None:
+    me = await Owner(database).take(0, 1)
+    other = await connect()
+    await other.execute("BEGIN; SELECT FROM hookledger.lease WHERE shard = 1 FOR UPDATE")
+    assert await me.flush(everything(0)) == {0, 1}
+    await other.execute("COMMIT")
+    assert await counts(sql) == (1, 1, 1)
+
+
 async def test_an_expired_lease_that_nobody_took_still_writes(database: Database, sql: asyncpg.Connection) -> None:
     me = await Owner(database).take(0, ttl=GONE)
     assert await me.flush(everything(0)) == {0}
