@@ -44,7 +44,9 @@ async def show(request: web.Request) -> web.Response:
     items = await _sent(request, route)
     if wants_part(request):
         return render(request, "webhook_actions/sample_events_part.html", **_progress(items))
-    chosen = request.query.getall("type", []) or [item.found.event_type for item in items]
+    # Other pages link to a type; what was ticked before a search has the name that it has in the form.
+    chosen = [*request.query.getall("type", []), *request.query.getall("event_types", [])]
+    chosen = chosen or [item.found.event_type for item in items]
     return await _form(request, route, items=items, chosen=chosen)
 
 
@@ -89,7 +91,7 @@ async def _form(
     offered = await sample_events.offered(query_database(request), route)
     search = request.query.get("q", "").strip().lower()
     found = [name for name in offered if search in name]
-    checked = set(chosen) or set(offered[:1])
+    checked = set(chosen) or set(offered[:1] if "q" not in request.query else ())
     # Checked types are sent with the form, so they are listed even if the search does not match them.
     listed = sorted({*found[:MAX_LISTED], *(checked & set(offered))})
     return render(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from daemon.core.delivery.answer import delivery_id
@@ -208,6 +208,23 @@ async def test_some_of_a_thousand_types_are_shown_and_the_others_found_by_search
     none = await get(app, page_path(route, "?q=<script>"))
     assert "contains “<script>”" in none.text
     assert none.all("main script") == []
+
+
+async def test_a_search_keeps_what_is_ticked(app: App) -> None:
+    names = [f"happened_{n:04}" for n in range(400)]
+    await add_types(app, *names)
+    route = await app.route(event_types=["*"])
+    page = await get(app, page_path(route))
+    (form,) = page.all("main form[method=post]")
+    button = form.find("button")  # the first one, which Enter presses
+    assert (button.get_text(), button["formmethod"]) == ("Search", "get")
+    assert page.one("#q").find_parent("form") is form
+    query = "?" + urlencode([("q", "_0399"), ("event_types", names[7]), ("event_types", names[350])])
+    found = await get(app, page_path(route, query))
+    assert found.words("#types label") == [names[7], names[350], names[399]]
+    assert [each["value"] for each in found.all("#types input[checked]")] == [names[7], names[350]]
+    assert "happened_0350" in str(found.one(".search a")["href"])
+    assert (await get(app, page_path(route, "?q=_0399"))).all("#types input[checked]") == []
 
 
 async def test_scripts_search_among_types_that_are_all_shown(app: App) -> None:
