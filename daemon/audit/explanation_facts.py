@@ -21,7 +21,12 @@ from eventstore.queries.deliveries.attempts import RecordedAttempt, WaitingState
 from eventstore.queries.deliveries.waiting_reasons import WaitingReason
 from eventstore.route_log.log import RouteEvent
 
-_CHANGED = (ExplainedDecision.SUPPRESSED, ExplainedDecision.DISABLED, ExplainedDecision.AFTER_DELETION)
+_CHANGED = (
+    ExplainedDecision.FAILED,  # what failed may be sent again, unless its window has closed
+    ExplainedDecision.SUPPRESSED,
+    ExplainedDecision.DISABLED,
+    ExplainedDecision.AFTER_DELETION,
+)
 _CREATED = (ExplainedDecision.BEFORE_CREATION, ExplainedDecision.DISABLED)
 _WAITING = (ExplainedDecision.PENDING, ExplainedDecision.NOT_YET_READ)
 

@@ -67,6 +67,26 @@ async def test_what_somebody_did_to_a_route_is_told_with_who_and_why(database_ur
         assert await told(it, late, route) == "The event happened at AT, after the route was deleted at AT by admin."
 
 
+async def test_what_failed_may_be_sent_again_until_its_window_closes(database_url: str) -> None:
+    why = replace(CONTEXT, actor="token:anna", reason="moving house")
+    once = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=2), attempts=1)
+    async with receiver() as there, pipeline_process(database_url, retry=once) as it:
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        (failed,) = await it.publish()
+        await until_attempt(it, failed)
+        why_failed = "Failed for good at AT, after 1 attempt: the receiver answered 500 Internal Server Error. "
+        assert await told(it, failed, route) == (
+            why_failed + "It is not sent any more, unless somebody has it sent again."
+        )
+        await it.commands.disable(route.tenant, route.id, why)
+        await it.commands.enable(route.tenant, route.id, replace(why, reason="moved"))
+        await it.commands.disable(route.tenant, route.id, replace(why, reason="moved back"))
+        assert await told(it, failed, route) == (
+            why_failed + "It is never sent again: the route was disabled at AT by token:anna (“moving house”)."
+        )
+
+
 async def test_a_delivery_that_waits_says_for_what(database_url: str) -> None:
     async with (
         receiver() as there,
@@ -115,9 +135,10 @@ async def test_who_had_it_sent_again_is_told(database_url: str) -> None:
         there.answer["/"] = gone
         (refused,) = await it.publish()
         await until_attempt(it, refused)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.route_event WHERE type = 'disabled'")
         assert await told(it, refused, route) == (
-            "Failed for good at AT, after 1 attempt: the receiver answered 410 Gone. It is not sent any more, unless "
-            "somebody has it sent again."
+            "Failed for good at AT, after 1 attempt: the receiver answered 410 Gone. It is never sent again: the route was "
+            "disabled at AT by system (“the receiver answered 410 Gone”)."
         )
     async with pipeline_process(database_url, run=False) as it:
         (row,) = await it.rows("SELECT seq FROM hookledger.domain_event WHERE id = $1", refused)
