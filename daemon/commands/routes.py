@@ -157,9 +157,13 @@ class Commands:
 
         return await self._executor.change(tenant, route_id, LifecycleEventType.KEY_REVOKED, decide, context)
 
-    async def reveal_key(self, tenant: str, route_id: UUID) -> str:
-        """The text of the newest key. Raises NotFound."""
-        return await self._keychain.reveal(await self._executor.load(tenant, route_id))
+    async def load(self, tenant: str, route_id: UUID) -> Route:
+        """The present state of the route, from the log. Raises NotFound."""
+        return await self._executor.load(tenant, route_id)
+
+    async def reveal_key(self, route: Route) -> str:
+        """The text of the newest key that the route had in this state: another one may have been made since."""
+        return await self._keychain.reveal(route)
 
     async def _with_stored_headers(self, route: Route, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         headers = changes.get("headers", {})
