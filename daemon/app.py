@@ -206,6 +206,7 @@ async def _run_on(
             catalogue=catalogue,
             index=projection.index,
             reach=projection.reach,
+            reach_end=projection.reach_end,
             metrics=metrics,
             outages=OutageLog(metrics),
             request_tick=pipeline.hurry,

@@ -23,7 +23,7 @@ from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.commits.group_commit import GroupCommit
-from daemon.web.service import exports
+from daemon.web.service import exports, latest_routes
 from daemon.web.service.auditing import audit_jobs, delivery_proofs
 from daemon.web.service.deliveries import resending
 from daemon.web.service.events.feed_pages import WaitingRequests
@@ -114,7 +114,13 @@ def build_ops(services: Services) -> web.Application:
 
 def _application(services: Services) -> web.Application:
     application = web.Application(
-        middlewares=[refusals.middleware, problems.middleware, problems.url_middleware, auth.middleware],
+        middlewares=[
+            refusals.middleware,
+            problems.middleware,
+            problems.url_middleware,
+            auth.middleware,
+            latest_routes.middleware,
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
     application[SERVICES] = services

@@ -1,8 +1,9 @@
 """The live projection: the route log, folded into memory and kept up to date.
 
 Code that needs the routes as of a position awaits `reach`: the tailer before it decides a tick, a command before it
-answers. A notification makes the loop catch up at once. Without one the ticker makes it catch up, since it reads the
-newest position several times a second (daemon.pipeline.intake.ticks.ticker). So the loop itself polls seldom.
+answers. A request to the API awaits `reach_end`, since it may follow a command that another process has answered. A
+notification makes the loop catch up at once. Without one the ticker makes it catch up, since it reads the newest
+position several times a second (daemon.pipeline.intake.ticks.ticker). So the loop itself polls seldom.
 """
 
 from __future__ import annotations
@@ -54,19 +55,13 @@ class Projection:
         self.on_folded_anew: list[Callable[[], None]] = []
         self._database = database
         self._lock = asyncio.Lock()
+        # The looks at the log, counted when they begin: how many there were, and the last one that came to the end.
+        self._looks = self._whole_look = 0
 
     async def catch_up(self) -> None:
         """Applies the lifecycle events after the current position. Raises StoreUnavailable, LogReplaced among them."""
         async with self._lock:
-            async for row in route_log.read(self._database, after=self.index.position):
-                if (row.pos, row.prev_hash) != (self.end.position + 1, self.end.hash):
-                    raise LogReplaced(
-                        f"position {row.pos} does not follow position {self.end.position} as applied here"
-                    )
-                route, event = _applied(self.index, row)
-                self.end = LogEnd(row.pos, row.hash)
-                for notify in self.on_change:
-                    notify(route, event)
+            await self._look()
 
     async def fold_anew(self, known: LogEnd) -> int:
         """Folds the whole log again, since it is not the one that was applied up to `known`; until then the routes stay
@@ -90,6 +85,15 @@ class Projection:
         if self.index.position < pos:
             await self.catch_up()
 
+    async def reach_end(self) -> None:
+        """Returns once everything is applied that stood in the log when this was called: callers that wait at the same
+        time share a look. Raises StoreUnavailable.
+        """
+        next_look = self._looks + 1
+        async with self._lock:
+            if self._whole_look < next_look:
+                await self._look()
+
     async def lag(self) -> int:
         """The number of lifecycle events in the log after the current position. Raises StoreUnavailable."""
         return max(0, await route_log.last_position(self._database) - self.index.position)
@@ -99,6 +103,18 @@ class Projection:
         self.wakeup.clear()
         await self.catch_up()
         await self.wakeup.wait(POLL_SECONDS)
+
+    async def _look(self) -> None:
+        """Applies what stands in the log behind what was applied."""
+        self._looks += 1
+        async for row in route_log.read(self._database, after=self.index.position):
+            if (row.pos, row.prev_hash) != (self.end.position + 1, self.end.hash):
+                raise LogReplaced(f"position {row.pos} does not follow position {self.end.position} as applied here")
+            route, event = _applied(self.index, row)
+            self.end = LogEnd(row.pos, row.hash)
+            for notify in self.on_change:
+                notify(route, event)
+        self._whole_look = self._looks
 
 
 def _applied(index: RouteIndex, row: RouteEvent) -> tuple[Route, LifecycleEvent]:

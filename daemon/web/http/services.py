@@ -32,14 +32,14 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection; `reach` returns once that has applied the route log up to a position,
-    and raises StoreUnavailable. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay; `publish` does that itself. `event_feed` has what was published of late. Filters of events
-    are evaluated at `filter_places`. `outages` is told of requests that PostgreSQL keeps from an answer. `tracing`
-    takes spans, None if nobody traces. `tick_age_seconds` returns how long events have been waiting for a tick,
-    `clock_skew_seconds` how far this machine's clock is ahead of the database's, `clock_step_seconds` how far that
-    stepped lately, `sealing_fault` what keeps this process from sealing, `stage_faults` which of its stages the
-    database keeps from their work, and what is wrong with the server. `readiness` returns the reasons why this process
-    is not ready, none if it is. `now` is an aware datetime in UTC.
+    `reach_end` once it has applied what stood there when it was called. Both raise StoreUnavailable. `request_tick`
+    asks for a tick at once, so that new events are delivered without delay; `publish` does that itself. `event_feed`
+    has what was published of late. Filters of events are evaluated at `filter_places`. `outages` is told of requests
+    that PostgreSQL keeps from an answer. `tracing` takes spans, None if nobody traces. `tick_age_seconds` returns how
+    long events have been waiting for a tick, `clock_skew_seconds` how far this machine's clock is ahead of the
+    database's, `clock_step_seconds` how far that stepped lately, `sealing_fault` what keeps this process from sealing,
+    `stage_faults` which of its stages the database keeps from their work, and what is wrong with the server.
+    `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware datetime in UTC.
     """
 
     config: Config
@@ -51,6 +51,7 @@ class Services:
     catalogue: Catalogue
     index: RouteIndex
     reach: Callable[[int], Awaitable[None]]
+    reach_end: Callable[[], Awaitable[None]]
     metrics: Metrics
     outages: OutageLog
     request_tick: Callable[[], None]

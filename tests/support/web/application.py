@@ -212,6 +212,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         catalogue=catalogue,
         index=projection.index,
         reach=projection.reach,
+        reach_end=projection.reach_end,
         metrics=metrics,
         outages=OutageLog(metrics),
         request_tick=lambda: hurried.append(None),
