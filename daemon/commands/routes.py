@@ -98,10 +98,17 @@ class Commands:
 
         return await self._executor.change(tenant, route_id, LifecycleEventType.EDITED, decide, context)
 
-    async def disable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
-        """Closes the window: from now on neither new events nor waiting deliveries are sent."""
+    async def disable(
+        self, tenant: str, route_id: UUID, context: Context, *, only_if: Callable[[Route], bool] | None = None
+    ) -> CommandResult:
+        """Closes the window: from now on neither new events nor waiting deliveries are sent.
+
+        Raises Conflict if `only_if` is false of the route as it is in the log: another process may have changed it.
+        """
 
         async def decide(route: Route) -> NewBody:
+            if only_if is not None and not only_if(route):
+                raise Conflict("the reason to disable the route does not hold any more")
             told = operations.webhook_disabled(self._audience, route, actor=context.actor, reason=context.reason)
             return NewBody(body={}, told=told)
 

@@ -368,12 +368,8 @@ def _unasked(options: PayloadOptions, delivery: Delivery) -> PayloadOptions:
             return options
 
 
-def is_still_gone(attempted: Route, index: RouteIndex) -> bool:
+def is_still_gone(attempted: Route, current: Route) -> bool:
     """True if a 410 still applies: the route has the same target and the same windows as when it was `attempted`."""
-    timeline = index.timeline(attempted.id)
-    if timeline is None:
-        return False
-    current = timeline.current
     return (
         current.is_enabled
         and current.config.target_url == attempted.config.target_url
