@@ -12,7 +12,7 @@ from daemon import audit
 from daemon.audit import unknown_events
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
-from eventstore.progress import manual_retry
+from eventstore.progress import manual_retry, recording
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
@@ -119,6 +119,45 @@ async def test_a_delivery_that_waits_says_for_what(database_url: str) -> None:
         (unread,) = await it.publish("paced.now")
         assert await told(it, unread, paced) == (
             "The event was stored at AT, and has not been read yet: no running process sends for this tenant now."
+        )
+
+
+async def test_a_receiver_is_blamed_for_its_own_failures_only(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, retry=SLOW, breaker_failures=2, route_concurrency=1) as it,
+    ):
+        there.answer["/down"] = status(503)
+        route = await it.route(there.url + "/down", rate_limit_per_second=20)
+        *_, last = await it.publish(count=8)
+        await it.until_row("SELECT count(*) > 0 FROM hookledger.parked WHERE route_id = $1", route.id)
+        await it.until_row("SELECT count(*) > 0 FROM hookledger.route_failing WHERE route_id = $1", route.id)
+        assert "of which every request has failed since AT" in await told(it, last, route)
+        await it.edit(route, target_url=there.url + "/new", rate_limit_per_second=0.01)
+        assert await told(it, last, route) == (
+            "It waits for our rate limit: the route gets at most 0.01 requests a second."
+        )
+
+
+async def test_what_waits_behind_what_a_disable_ends_says_so(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def suppressed(*_: object, **__: object) -> recording.Suppressed:
+        return recording.Suppressed(0, 0)
+
+    async with receiver() as there, pipeline_process(database_url, retry=SLOW) as it:
+        route = await it.route(there.url + "/", rate_limit_per_second=0.01)
+        await it.publish(count=3)
+        await it.until_row("SELECT count(*) > 0 FROM hookledger.parked WHERE route_id = $1", route.id)
+        monkeypatch.setattr(recording, "suppress", suppressed)  # as if there were very many
+        await it.disable(route)
+        await it.enable(route)
+        (event_id,) = await it.publish()
+        await it.until_accounted()
+        await it.until_row("SELECT count(*) > 1 FROM hookledger.parked WHERE route_id = $1", route.id)
+        assert await told(it, event_id, route) == (
+            "It waits until what waited when the route was disabled has been ended, none of which is sent: that takes a "
+            "second for some thousands."
         )
 
 
