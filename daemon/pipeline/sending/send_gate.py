@@ -5,6 +5,8 @@ off, frozen or starved stops sending by itself, and a second after a disable was
 starts in any process. An expired fact does not mean that the lease is lost: deliveries are kept, attempts wait, and
 they continue when PostgreSQL confirms the fact again. Only `close` is for good.
 
+To make a connection may take as long as the timeout. So an attempt asks again once it is there, before it writes.
+
 The hot path is `allows`: a lookup, two comparisons and no await.
 """
 
