@@ -21,7 +21,12 @@ from eventstore.queries.deliveries.attempts import RecordedAttempt, WaitingState
 from eventstore.queries.deliveries.waiting_reasons import WaitingReason
 from eventstore.route_log.log import RouteEvent
 
-_CHANGED = (ExplainedDecision.SUPPRESSED, ExplainedDecision.DISABLED, ExplainedDecision.AFTER_DELETION)
+_CHANGED = (
+    ExplainedDecision.FAILED,  # what failed may be sent again, unless its window has closed
+    ExplainedDecision.SUPPRESSED,
+    ExplainedDecision.DISABLED,
+    ExplainedDecision.AFTER_DELETION,
+)
 _CREATED = (ExplainedDecision.BEFORE_CREATION, ExplainedDecision.DISABLED)
 _WAITING = (ExplainedDecision.PENDING, ExplainedDecision.NOT_YET_READ)
 
@@ -117,6 +122,7 @@ def _waiting(
 ) -> WaitingFacts:
     pending, config = explained.pending, explained.timeline.current.config
     is_behind = config.ordered and reason is not None and reason.first_seq not in (None, event.seq)
+    failing_since = None if reason is None else _failing_since(explained, reason)
     return WaitingFacts(
         now=datetime.now(UTC),
         attempts=0 if last is None else last.number,
@@ -126,13 +132,44 @@ def _waiting(
         is_parked=pending is not None and pending.state == "parked",
         is_ended=any(a.outcome != Outcome.RETRYING for a in explained.attempts),
         sent_again=_sent_again(reason),
-        failing_since=None if reason is None else reason.failing_since,
+        failing_since=failing_since,
         failed_at=None if reason is None else reason.failed_at,
         failure=None if reason is None else reason.error,
         behind=reason.first_event_id if reason is not None and is_behind else None,
         behind_due_at=reason.first_due_at if reason is not None and is_behind else None,
+        is_behind_closed=_is_behind_closed(explained, reason),
         rate_limit_per_second=config.rate_limit_per_second,
         is_owned=is_owned,
+    )
+
+
+def _failing_since(explained: Explained, reason: WaitingReason) -> datetime | None:
+    """Since when all requests to the present target have failed in the window of the event, None if none has."""
+    since, failed_at = reason.failing_since, reason.failed_at
+    if since is None or failed_at is None:
+        return since
+    timeline, window = explained.timeline, explained.judgement.window
+    start = since if window is None else window.start
+    if (window is not None and failed_at < start) or not _has_same_target(timeline, failed_at):
+        return None
+    began = max(since, start)
+    return began if _has_same_target(timeline, began) else failed_at
+
+
+def _has_same_target(timeline: Timeline, at: datetime) -> bool:
+    """True if the route had the present target then."""
+    route = timeline.as_of(at)
+    return route is not None and route.config.target_url == timeline.current.config.target_url
+
+
+def _is_behind_closed(explained: Explained, reason: WaitingReason | None) -> bool:
+    """True if deliveries are parked that happened before the window of the event began."""
+    window = explained.judgement.window
+    return (
+        window is not None
+        and reason is not None
+        and reason.parked_upto is not None
+        and reason.parked_upto < window.start
     )
 
 

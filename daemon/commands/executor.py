@@ -33,6 +33,8 @@ from eventstore.route_log.log import NewRouteEvent, RouteCount, RouteEvent
 # So many commands on one route at the same moment all succeed: one of them wins in each round.
 _TRIES = 25
 
+_NO_ROUTE = "there is no such route"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
@@ -147,7 +149,7 @@ class CommandExecutor:
         """The present state of the route, from the log. Raises NotFound."""
         route = await self._newest(route_id)
         if route is None or route.tenant != tenant or route.status is RouteStatus.DELETED:
-            raise NotFound("there is no such route")
+            raise NotFound(_NO_ROUTE)
         return route
 
     def _count(self, tenant: str, context: Context) -> None:
@@ -161,7 +163,10 @@ class CommandExecutor:
     async def _previous_result(
         self, lifecycle_type: LifecycleEventType, context: Context, *, tenant: str, route_id: UUID | None = None
     ) -> CommandResult | None:
-        """The result for a request id that was executed before: the route as it is now. None if it was not."""
+        """The result for a request id that was executed before: the route as it is now. None if it was not.
+
+        Raises NotFound if the route was deleted since, unless the request was to delete it.
+        """
         if context.request_id is None:
             return None
         event = await route_log.by_request(self._database, context.request_id)
@@ -174,8 +179,8 @@ class CommandExecutor:
         if event.causation_id != context.causation_id:
             raise Conflict("this Idempotency-Key was used for the same command with other values: use a new one")
         route = await self._newest(event.route_id)
-        if route is None:
-            raise NotFound("there is no such route")
+        if route is None or (route.status is RouteStatus.DELETED and lifecycle_type is not LifecycleEventType.DELETED):
+            raise NotFound(_NO_ROUTE)
         return CommandResult(route=route, appended=False)
 
     async def _append(

@@ -98,10 +98,17 @@ class Commands:
 
         return await self._executor.change(tenant, route_id, LifecycleEventType.EDITED, decide, context)
 
-    async def disable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
-        """Closes the window: from now on neither new events nor waiting deliveries are sent."""
+    async def disable(
+        self, tenant: str, route_id: UUID, context: Context, *, only_if: Callable[[Route], bool] | None = None
+    ) -> CommandResult:
+        """Closes the window: from now on neither new events nor waiting deliveries are sent.
+
+        Raises Conflict if `only_if` is false of the route as it is in the log: another process may have changed it.
+        """
 
         async def decide(route: Route) -> NewBody:
+            if only_if is not None and not only_if(route):
+                raise Conflict("the reason to disable the route does not hold any more")
             told = operations.webhook_disabled(self._audience, route, actor=context.actor, reason=context.reason)
             return NewBody(body={}, told=told)
 
@@ -157,9 +164,13 @@ class Commands:
 
         return await self._executor.change(tenant, route_id, LifecycleEventType.KEY_REVOKED, decide, context)
 
-    async def reveal_key(self, tenant: str, route_id: UUID) -> str:
-        """The text of the newest key. Raises NotFound."""
-        return await self._keychain.reveal(await self._executor.load(tenant, route_id))
+    async def load(self, tenant: str, route_id: UUID) -> Route:
+        """The present state of the route, from the log. Raises NotFound."""
+        return await self._executor.load(tenant, route_id)
+
+    async def reveal_key(self, route: Route) -> str:
+        """The text of the newest key that the route had in this state: another one may have been made since."""
+        return await self._keychain.reveal(route)
 
     async def _with_stored_headers(self, route: Route, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         headers = changes.get("headers", {})

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
-from eventstore.postgres.connect import DEADLINE_SECONDS, Database
+from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 
 PAGE_ROWS = 1000
@@ -297,9 +297,9 @@ async def by_request(database: Database, request_id: str) -> RouteEvent | None:
     return None if row is None else RouteEvent(*row)
 
 
-async def last_position(database: Database, *, seconds: float = DEADLINE_SECONDS) -> int:
-    """The position of the newest event, 0 for an empty log. Raises StoreUnavailable, after `seconds` at the latest."""
-    async with database.connection(seconds=seconds) as connection:
+async def last_position(database: Database) -> int:
+    """The position of the newest event, 0 for an empty log."""
+    async with database.connection() as connection:
         return int(await connection.fetchval("SELECT coalesce(max(pos), 0) FROM hookledger.route_event"))
 
 

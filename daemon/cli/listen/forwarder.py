@@ -24,7 +24,7 @@ from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.payload import EventFilters, RenderError
 from daemon.core.webhook.request import RequestForm, RequestOptions
 from daemon.core.webhook.signing import SigningKey
-from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.egress_guard import Unsent
 from daemon.pipeline.http_client.sender import Sender
 
 OWN_NETWORK: Final = EgressPolicy(
@@ -128,6 +128,6 @@ class Forwarder:
         )
         while True:
             answer = await self._sender.send(self._to.url, lines, body)
-            if not isinstance(answer, Shortage):
+            if not isinstance(answer, Unsent):
                 return answer
             await asyncio.sleep(_SHORTAGE_SECONDS)

@@ -170,7 +170,7 @@ def create(
         commands = await open_commands(config, database)
         with named_as_options(), _naming_dev(values["target_url"], dev=dev):
             result = await commands.create(tenant, draft, command_context(reason))
-        return result.route, await commands.reveal_key(tenant, result.route.id)
+        return result.route, await commands.reveal_key(result.route)
 
     route, key = with_store(config, work)
     view.print_one(route, as_json=as_json, key=key)
@@ -329,7 +329,7 @@ def _execute(
         version = route.version if at_read_version and target["if_version"] is None else target["if_version"]
         with named_as_options():
             result = await change(commands, route, command_context(target["reason"], if_version=version))
-        return result, await commands.reveal_key(route.tenant, route.id) if reveal else None
+        return result, await commands.reveal_key(result.route) if reveal else None
 
     result, key = with_store(config, work)
     if not result.appended:

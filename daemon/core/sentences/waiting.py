@@ -36,7 +36,8 @@ class WaitingFacts:
     `due_at` is when its row falls due, None without one. `attempts` counts those so far, `error` and `ended_at` belong
     to the last one. `is_ended` if one of its outcomes was final. `failing_since` is set while its receiver fails
     whatever it gets; then `failed_at` and `failure` are the last failure. `behind` is the id of an earlier event that
-    has to be delivered first, due at `behind_due_at`. `is_owned` if a running process sends for the tenant.
+    has to be delivered first, due at `behind_due_at`. `is_behind_closed` if deliveries of a closed window, of which
+    none is sent, are parked before it. `is_owned` if a running process sends for the tenant.
     """
 
     now: datetime
@@ -52,6 +53,7 @@ class WaitingFacts:
     failure: str | None = None
     behind: str | None = None
     behind_due_at: datetime | None = None
+    is_behind_closed: bool = False
     rate_limit_per_second: float | None = None
     is_owned: bool = True
 
@@ -75,6 +77,11 @@ def _waits_for(facts: WaitingFacts) -> str:  # noqa: PLR0911 - one cause after a
         return "It will be sent once a daemon runs: no running process sends for this tenant now."
     if facts.due_at is not None:
         return _until_due(facts, facts.due_at)
+    if facts.is_parked and facts.is_behind_closed:
+        return (
+            "It waits until what waited when the route was disabled has been ended, none of which is sent: that takes "
+            "a second for some thousands."
+        )
     if facts.behind is not None:
         due = "" if facts.behind_due_at is None else f", whose next attempt is due at {moment(facts.behind_due_at)}"
         return f"It waits for an earlier delivery, as the route is ordered: that of event {facts.behind}{due}."
@@ -106,10 +113,11 @@ def _rate_limit(per_second: float) -> str:
 
 
 def _until_recovered(facts: WaitingFacts, since: datetime) -> str:
-    last = ""
+    last = probe = ""
     if facts.failed_at is not None:
         last = f", at last at {moment(facts.failed_at)}: {clause(facts.failure)}"
-    probe = "" if facts.failed_at is None else f", the next one by {moment(facts.failed_at + _LONGEST_PAUSE)}"
+        if (probe_at := facts.failed_at + _LONGEST_PAUSE) > facts.now:
+            probe = f", the next one by {moment(probe_at)}"
     return (
         f"It waits for its receiver, of which every request has failed since {moment(since)}{last}. "
         f"Until one succeeds only single requests go out to see whether it is back{probe}."

@@ -128,6 +128,15 @@ class ReceiverConnection(asyncio.Protocol):
             self._deadlines.add(self)
         return self._answer
 
+    def keep_unused(self) -> None:
+        """Keeps a connection that was made for a request which is not sent: for the next one, like any other."""
+        if self._answer.done():  # the receiver has answered unasked, or ended it
+            self.abort()
+            return
+        self._exchanges = 1
+        self._answer.set_result(None)
+        self.idle_until = min(self._ends_at, self._loop.time() + IDLE_SECONDS)
+
     def write(self, request: bytes) -> None:
         if self._transport is not None:
             self._transport.write(request)

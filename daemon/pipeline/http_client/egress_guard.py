@@ -40,9 +40,21 @@ class AddressDenied(OSError):
         self.reason = reason
 
 
+class Unsent:
+    """No request was made, and the receiver has nothing to do with it."""
+
+    __slots__ = ()
+
+
+class Withheld(Unsent):
+    """When the connection was made at last, the request was not to be sent any more."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shortage:
-    """No request was made: this machine lacked files or memory. `cause` is for the operator."""
+class Shortage(Unsent):
+    """This machine lacked files or memory. `cause` is for the operator."""
 
     cause: str
 

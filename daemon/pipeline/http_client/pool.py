@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.pipeline.http_client.connection import Deadlines, Outbox, ReceiverConnection
 from daemon.pipeline.http_client.dial import Origin, ReceiverDialer
-from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.egress_guard import Unsent, Withheld
 
 STALE_SECONDS = 1.0
 """A connection that ended so long after the request was written is not stale: its receiver may have read it."""
 SWEEP_SECONDS = 1.0
+
+
+_WITHHELD = Withheld()
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +71,14 @@ class ConnectionPool:
         """Connections to receivers, idle or in use, with those that are being opened."""
         return len(self._idle) + self._in_use
 
-    async def exchange(self, origin: Origin, request: bytes, seconds: float) -> Answer | Shortage:
-        """Sends a request and returns its answer, which comes within so many seconds."""
+    async def exchange(
+        self, origin: Origin, request: bytes, seconds: float, may_send: Callable[[], bool] = _always
+    ) -> Answer | Unsent:
+        """Sends a request and returns its answer, which comes within so many seconds.
+
+        To make a connection may take most of them. So `may_send` is asked once there is a new one, and if the request
+        is not to be sent any more, the connection is kept for the next one.
+        """
         began = self._loop.time()
         deadline = began + seconds
         self._in_use += 1
@@ -83,6 +96,9 @@ class ConnectionPool:
             if not isinstance(dialled, ReceiverConnection):
                 return dialled
             connection = dialled
+            if not may_send():
+                connection.keep_unused()
+                return _WITHHELD
             answer = await connection.exchange(request, deadline)
             return answer or Failure(error=ErrorName.CONNECTION_RESET)  # only a kept connection has none
         except asyncio.CancelledError:

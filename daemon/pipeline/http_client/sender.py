@@ -23,12 +23,16 @@ from typing import Self
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.pipeline.http_client.dial import Origin, Proxy, ReceiverDialer
-from daemon.pipeline.http_client.egress_guard import EgressGuard, Shortage
+from daemon.pipeline.http_client.egress_guard import EgressGuard, Unsent
 from daemon.pipeline.http_client.pool import ConnectionPool, ReceiverConnectionLimits
 from daemon.pipeline.http_client.resolver import NameResolver, RememberingResolver, SystemResolver
 from daemon.pipeline.http_client.tls import tls_context
 
 CHECKED_TARGETS = 8192
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +98,21 @@ class Sender:
         await self.close()
 
     def send(
-        self, target_url: str, lines: str, body: bytes, *, timeout_seconds: float | None = None
-    ) -> Coroutine[object, None, Answer | Shortage]:
+        self,
+        target_url: str,
+        lines: str,
+        body: bytes,
+        *,
+        timeout_seconds: float | None = None,
+        may_send: Callable[[], bool] = _always,
+    ) -> Coroutine[object, None, Answer | Unsent]:
         """Sends `body` with exactly the headers of `lines`, Host and Content-Length, once it is awaited.
 
-        `lines` are of `daemon.core.webhook.request`. `timeout_seconds` None: the sender's own. It returns the exchange
-        itself instead of awaiting it: another coroutine around the one that waits costs a request about 1 µs.
+        `lines` are of `daemon.core.webhook.request`. `timeout_seconds` None: the sender's own. `may_send` is asked
+        again if a connection had to be made first; if it is false then, the result is Withheld.
+
+        It returns the exchange itself instead of awaiting it: another coroutine around the one that waits costs a
+        request about 1 µs.
         """
         try:
             target = self._target(target_url)
@@ -110,10 +123,12 @@ class Sender:
         except ValueError:
             return _unsent(ErrorName.PROTOCOL_ERROR)
         exchange = self._pool.exchange if self._proxy is None else self._exchange_by_proxy
-        return exchange(target.origin, request, timeout_seconds or self._timeout_seconds)
+        return exchange(target.origin, request, timeout_seconds or self._timeout_seconds, may_send)
 
-    async def _exchange_by_proxy(self, origin: Origin, request: bytes, seconds: float) -> Answer | Shortage:
-        answer = await self._pool.exchange(origin, request, seconds)
+    async def _exchange_by_proxy(
+        self, origin: Origin, request: bytes, seconds: float, may_send: Callable[[], bool]
+    ) -> Answer | Unsent:
+        answer = await self._pool.exchange(origin, request, seconds, may_send)
         if isinstance(answer, Response) and answer.status == 407:
             return Failure(error=ErrorName.PROXY_ERROR)
         return answer

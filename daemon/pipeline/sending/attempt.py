@@ -6,7 +6,8 @@ or logged.
 A mistake of ours in one delivery never ends the process. One `except Exception` encloses the whole attempt, its record
 too: what failed is recorded as `internal_error`. If that fails as well, nothing is recorded and the delivery is tried
 again. So whatever happens it leaves memory, and its next step is a row. A request that could not be made for want of
-something of ours is no attempt: it is tried again from the gate on, and nothing is recorded.
+something of ours is no attempt: it is tried again from the gate on, and nothing is recorded. Nor is one that was not to
+be sent any more when the connection for it was there, which may take seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from daemon.core.webhook.request import RequestOptions, UnsendableHeader
 from daemon.credentials.keys import Keychain
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
-from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.egress_guard import Unsent, Withheld
 from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.loops import Patience
 from daemon.pipeline.recording.recorder import Recorder
@@ -131,12 +132,15 @@ class Attempt:
                     started_at, started = at, time.monotonic()
                 delivery.advance(_SEND)
                 delivery.started_at = delivery.sent_at = time.monotonic()
-                answer = await self._sender.send(form.route.config.target_url, lines, body)
-                if not isinstance(answer, Shortage):
+                may_send = partial(self._holds_still, delivery, form)
+                answer = await self._sender.send(form.route.config.target_url, lines, body, may_send=may_send)
+                if not isinstance(answer, Unsent):
                     self._answered(delivery, form, answer, started_at, time.monotonic() - started)
                     return
                 delivery.advance(DeliveryStep.POSTPONE)
                 delivery.sent_at = 0.0
+                if isinstance(answer, Withheld):
+                    continue
             except Exception:
                 log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
                 delivery.failures = failures
@@ -145,6 +149,18 @@ class Attempt:
                 return
             await asyncio.sleep(SHORTAGE_PAUSES_SECONDS[min(shortages, len(SHORTAGE_PAUSES_SECONDS) - 1)])
             shortages += 1
+
+    def _holds_still(self, delivery: Delivery, form: RouteForm) -> bool:
+        """True if a request may go out as it was made: its connection may have taken long, and the route have changed.
+
+        What was handed over is its former owner's to finish, if that still knows the route; else the next owner sends
+        it when its row is due.
+        """
+        if delivery.is_handed_over:
+            is_allowed = self._send_gate.knows_routes
+        else:
+            is_allowed = not delivery.is_withdrawn and self._send_gate.allows(delivery.shard)
+        return is_allowed and self._forms.known(self._route(delivery.route_id), datetime.now(UTC)) is form
 
     def _at_once(self, delivery: Delivery, now: datetime) -> _Prepared | None:
         """The request, if nothing is to be waited for and the event goes out as it was published, as nearly all do."""
@@ -368,12 +384,8 @@ def _unasked(options: PayloadOptions, delivery: Delivery) -> PayloadOptions:
             return options
 
 
-def is_still_gone(attempted: Route, index: RouteIndex) -> bool:
+def is_still_gone(attempted: Route, current: Route) -> bool:
     """True if a 410 still applies: the route has the same target and the same windows as when it was `attempted`."""
-    timeline = index.timeline(attempted.id)
-    if timeline is None:
-        return False
-    current = timeline.current
     return (
         current.is_enabled
         and current.config.target_url == attempted.config.target_url

@@ -5,6 +5,8 @@ off, frozen or starved stops sending by itself, and a second after a disable was
 starts in any process. An expired fact does not mean that the lease is lost: deliveries are kept, attempts wait, and
 they continue when PostgreSQL confirms the fact again. Only `close` is for good.
 
+To make a connection may take as long as the timeout. So an attempt asks again once it is there, before it writes.
+
 The hot path is `allows`: a lookup, two comparisons and no await.
 """
 
@@ -32,6 +34,11 @@ class SendGate:
         """True if a request of the shard may start at this moment."""
         now = time.monotonic()
         return now < self._known_until and not self._is_closed and self._shards.is_certain(shard, now)
+
+    @property
+    def knows_routes(self) -> bool:
+        """True if the routes are at most a second old, also without any lease."""
+        return time.monotonic() < self._known_until and not self._is_closed
 
     def knows(self, shard: int) -> bool:
         """True if the shard's lease was ours at the last update, even if that has expired."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -47,21 +49,29 @@ class RouteDisabler:
 
     async def run_once(self) -> None:
         route = await self._gone.get()
+        known, is_gone = self._index.route(route.id), partial(is_still_gone, route)
         try:
-            if is_still_gone(route, self._index):
-                await self.disable(route, "the receiver answered 410 Gone")
+            if known is not None and is_gone(known):  # there may be hundreds of answers, and the first one does
+                await self.disable(route, "the receiver answered 410 Gone", only_if=is_gone)
         except StoreUnavailable:
             self._gone.put_nowait(route)
             raise
 
-    async def disable(self, route: Route, reason: str, *, if_version: int | None = None) -> None:
-        """Disables the route, unless it is deleted, disabled or no longer at `if_version`.
+    async def disable(
+        self,
+        route: Route,
+        reason: str,
+        *,
+        if_version: int | None = None,
+        only_if: Callable[[Route], bool] | None = None,
+    ) -> None:
+        """Disables the route, unless it is deleted, disabled, no longer at `if_version`, or `only_if` is false of it.
 
         If its log is broken, nothing is sent to it any more (daemon.pipeline.intake.ticks.log_watch).
         """
         context = Context(actor="system", origin="delivery", reason=reason, if_version=if_version, is_unlimited=True)
         with contextlib.suppress(CommandError, ChainBroken):
-            done = await self._commands.disable(route.tenant, route.id, context)
+            done = await self._commands.disable(route.tenant, route.id, context, only_if=only_if)
             if done.appended:
                 log.warning("route.disabled", route_id=str(route.id), tenant=route.tenant, reason=reason)
 

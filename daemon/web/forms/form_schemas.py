@@ -85,7 +85,7 @@ SELECTION = {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": 
 EXPRESSION = {
     "type": ["string", "null"],
     "maxLength": MAX_EXPRESSION_BYTES,
-    "description": "JMESPath; null for none.",
+    "description": "JMESPath over the body of a webhook, in which the event's data is `data.object`; null for none.",
 }
 
 REASON = {

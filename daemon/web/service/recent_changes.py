@@ -18,7 +18,7 @@ from eventstore import route_log
 from eventstore.postgres.errors import StoreUnavailable
 
 # Without the database, routes are shown as this process knows them: nobody waits long for better.
-_WAIT_SECONDS = 1.0
+WAIT_SECONDS = 1.0
 
 
 class RecentChanges:
@@ -35,13 +35,15 @@ class RecentChanges:
         """Returns once this process knows the routes as they were when this was called, or after a second."""
         if self._next is None:
             self._next = asyncio.ensure_future(self._apply())
-        await asyncio.shield(self._next)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.shield(self._next)
 
     async def _apply(self) -> None:
         async with self._turn:
             self._next = None  # who comes from now on may know of a later change
             with suppress(StoreUnavailable):
-                position = await route_log.last_position(self._services.command_database, seconds=_WAIT_SECONDS)
+                position = await route_log.last_position(self._services.command_database)
                 await self._services.reach(position)
 
 

@@ -18,7 +18,8 @@ from eventstore.progress.steady_time import AHEAD
 class WaitingReason:
     """Facts about a route with waiting deliveries. `failing_since` is when its first failure in a row was; `failed_at`
     and `error` belong to the first attempt that failed last. `first_…` is the earliest of its deliveries in `retry`,
-    but for test events. `requested_…` is who had the delivery of the event sent again, when and why.
+    but for test events. `requested_…` is who had the delivery of the event sent again, when and why. `parked_upto` is
+    the time of the last event of a packed row, of the row for which that is earliest.
     """
 
     route_id: UUID
@@ -31,13 +32,15 @@ class WaitingReason:
     requested_by: str | None
     requested_at: datetime | None
     requested_because: str | None
+    parked_upto: datetime | None
 
 
 # $1 routes, $2 the seq of the event
 _REASONS = f"""
 SELECT r.route_id, f.since AS failing_since, last.ended_at AS failed_at, last.error,
        first.seq AS first_seq, first.event_id AS first_event_id, first.due_at AS first_due_at,
-       requested.actor AS requested_by, requested.at AS requested_at, requested.reason AS requested_because
+       requested.actor AS requested_by, requested.at AS requested_at, requested.reason AS requested_because,
+       (SELECT min(p.last_time) FROM hookledger.parked p WHERE p.route_id = r.route_id) AS parked_upto
   FROM unnest($1::uuid[]) AS r (route_id)
   LEFT JOIN hookledger.route_failing f ON f.route_id = r.route_id
   LEFT JOIN LATERAL (

@@ -12,7 +12,7 @@ from daemon import audit
 from daemon.audit import unknown_events
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
-from eventstore.progress import manual_retry
+from eventstore.progress import manual_retry, recording
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
@@ -67,6 +67,26 @@ async def test_what_somebody_did_to_a_route_is_told_with_who_and_why(database_ur
         assert await told(it, late, route) == "The event happened at AT, after the route was deleted at AT by admin."
 
 
+async def test_what_failed_may_be_sent_again_until_its_window_closes(database_url: str) -> None:
+    why = replace(CONTEXT, actor="token:anna", reason="moving house")
+    once = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=2), attempts=1)
+    async with receiver() as there, pipeline_process(database_url, retry=once) as it:
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        (failed,) = await it.publish()
+        await until_attempt(it, failed)
+        why_failed = "Failed for good at AT, after 1 attempt: the receiver answered 500 Internal Server Error. "
+        assert await told(it, failed, route) == (
+            why_failed + "It is not sent any more, unless somebody has it sent again."
+        )
+        await it.commands.disable(route.tenant, route.id, why)
+        await it.commands.enable(route.tenant, route.id, replace(why, reason="moved"))
+        await it.commands.disable(route.tenant, route.id, replace(why, reason="moved back"))
+        assert await told(it, failed, route) == (
+            why_failed + "It is never sent again: the route was disabled at AT by token:anna (“moving house”)."
+        )
+
+
 async def test_a_delivery_that_waits_says_for_what(database_url: str) -> None:
     async with (
         receiver() as there,
@@ -102,6 +122,45 @@ async def test_a_delivery_that_waits_says_for_what(database_url: str) -> None:
         )
 
 
+async def test_a_receiver_is_blamed_for_its_own_failures_only(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, retry=SLOW, breaker_failures=2, route_concurrency=1) as it,
+    ):
+        there.answer["/down"] = status(503)
+        route = await it.route(there.url + "/down", rate_limit_per_second=20)
+        *_, last = await it.publish(count=8)
+        await it.until_row("SELECT count(*) > 0 FROM hookledger.parked WHERE route_id = $1", route.id)
+        await it.until_row("SELECT count(*) > 0 FROM hookledger.route_failing WHERE route_id = $1", route.id)
+        assert "of which every request has failed since AT" in await told(it, last, route)
+        await it.edit(route, target_url=there.url + "/new", rate_limit_per_second=0.01)
+        assert await told(it, last, route) == (
+            "It waits for our rate limit: the route gets at most 0.01 requests a second."
+        )
+
+
+async def test_what_waits_behind_what_a_disable_ends_says_so(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def suppressed(*_: object, **__: object) -> recording.Suppressed:
+        return recording.Suppressed(0, 0)
+
+    async with receiver() as there, pipeline_process(database_url, retry=SLOW) as it:
+        route = await it.route(there.url + "/", rate_limit_per_second=0.01)
+        await it.publish(count=3)
+        await it.until_row("SELECT count(*) > 0 FROM hookledger.parked WHERE route_id = $1", route.id)
+        monkeypatch.setattr(recording, "suppress", suppressed)  # as if there were very many
+        await it.disable(route)
+        await it.enable(route)
+        (event_id,) = await it.publish()
+        await it.until_accounted()
+        await it.until_row("SELECT count(*) > 1 FROM hookledger.parked WHERE route_id = $1", route.id)
+        assert await told(it, event_id, route) == (
+            "It waits until what waited when the route was disabled has been ended, none of which is sent: that takes a "
+            "second for some thousands."
+        )
+
+
 async def test_who_had_it_sent_again_is_told(database_url: str) -> None:
     gone = status(410)
     async with receiver() as there, pipeline_process(database_url, retry=SLOW) as it:
@@ -115,9 +174,10 @@ async def test_who_had_it_sent_again_is_told(database_url: str) -> None:
         there.answer["/"] = gone
         (refused,) = await it.publish()
         await until_attempt(it, refused)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.route_event WHERE type = 'disabled'")
         assert await told(it, refused, route) == (
-            "Failed for good at AT, after 1 attempt: the receiver answered 410 Gone. It is not sent any more, unless "
-            "somebody has it sent again."
+            "Failed for good at AT, after 1 attempt: the receiver answered 410 Gone. It is never sent again: the route was "
+            "disabled at AT by system (“the receiver answered 410 Gone”)."
         )
     async with pipeline_process(database_url, run=False) as it:
         (row,) = await it.rows("SELECT seq FROM hookledger.domain_event WHERE id = $1", refused)

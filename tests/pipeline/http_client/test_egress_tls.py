@@ -11,7 +11,7 @@ import pytest
 
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.core.delivery.tls_fault import TlsFault
-from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.egress_guard import Unsent
 from daemon.pipeline.http_client.tls import MAX_CERTIFICATE_BYTES, MAX_HANDSHAKE_MESSAGES, MAX_RECORDS
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
@@ -36,7 +36,7 @@ def authority(tmp_path: Path) -> Issued:
 
 async def answer_over_tls(
     context: ssl.SSLContext, ca_file: Path | None, behaviour: hostile.Behaviour = hostile.polite
-) -> Answer | Shortage:
+) -> Answer | Unsent:
     names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
     async with (
         HostileReceiver(behaviour, tls=context) as receiver,
@@ -45,7 +45,7 @@ async def answer_over_tls(
         return await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), LINES, BODY)
 
 
-async def answer_of_blocking_server(context: ssl.SSLContext, ca_file: Path) -> Answer | Shortage:
+async def answer_of_blocking_server(context: ssl.SSLContext, ca_file: Path) -> Answer | Unsent:
     names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
     with blocking_tls_server(context) as port:
         async with sender(resolver=names, extra_ca_file=ca_file) as sending:
@@ -71,7 +71,7 @@ async def test_a_certificate_without_its_chain_is_a_tls_error_that_says_so(autho
 async def test_so_much_of_a_chain_is_read_and_no_more(authority: Issued, tmp_path: Path) -> None:
     leaf, other = issue("hooks.shop.com", issuer=authority), issue("an authority that signs nothing")
 
-    async def answer_with(more: int) -> Answer | Shortage:
+    async def answer_with(more: int) -> Answer | Unsent:
         context = serving(leaf, tmp_path)
         (tmp_path / "chain.pem").write_bytes(pem(leaf) + pem(other) * more + private_pem(leaf))
         context.load_cert_chain(tmp_path / "chain.pem")

@@ -215,3 +215,36 @@ def test_the_limits_are_well_below_the_limit_of_files(
     assert ReceiverConnectionLimits.of_process(concurrency) == ReceiverConnectionLimits(
         idle_per_origin=idle_per_origin, all_together=all_together
     )
+
+
+async def test_a_connection_whose_request_is_withheld_carries_the_next_one() -> None:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        withheld = await sending.send(receiver.url(), LINES, BODY, may_send=lambda: False)
+        sent = [status_or_error(await sending.send(receiver.url(), LINES, BODY)) for _ in range(2)]
+    assert (status_or_error(withheld), sent) == ("withheld", ["200", "200"])
+    assert (receiver.connections, len(receiver.requests)) == (1, 2)
+
+
+async def test_a_request_on_a_kept_connection_asks_nobody_again() -> None:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        await sending.send(receiver.url(), LINES, BODY)
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY, may_send=lambda: False)) == "200"
+
+
+async def test_what_a_receiver_says_before_the_first_request_is_no_answer_to_a_later_one() -> None:
+    async def answers_unasked(peer: Peer) -> None:
+        await peer.write(OK)
+        await hostile.polite(peer)
+
+    async with HostileReceiver(answers_unasked) as receiver, sender() as sending:
+        await sending.send(receiver.url(), LINES, BODY, may_send=lambda: False)
+        await asyncio.wait_for(receiver.ended.acquire(), 10)  # what it said has ended the connection
+        await sending.send(receiver.url(), LINES, BODY)
+    assert receiver.connections == 2
+
+
+async def test_a_withheld_connection_that_the_receiver_closed_gets_one_free_try_on_a_fresh_one() -> None:
+    async with HostileReceiver(dies_after(0)) as first, sender() as sending:
+        await sending.send(first.url(), LINES, BODY, may_send=lambda: False)
+        answered = status_or_error(await sending.send(first.url(), LINES, BODY))
+    assert (answered, first.connections) == ("connection_reset", 2)

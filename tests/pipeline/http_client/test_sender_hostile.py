@@ -14,7 +14,7 @@ import pytest
 
 from daemon.core.delivery.answer import Answer, Response
 from daemon.pipeline.http_client.answer_reader import KEPT_BODY_BYTES, MAX_HEADS
-from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.egress_guard import Unsent
 from daemon.pipeline.http_client.sender import Sender
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
@@ -94,7 +94,7 @@ async def test_broken_framing_is_noticed_in_whichever_segment_it_comes(bad: byte
 async def _answer(sending: Sender, *pieces: bytes) -> Answer:
     async with HostileReceiver(hostile.answers_in_pieces(*pieces)) as receiver:
         answer = await sending.send(receiver.url(), LINES, BODY)
-        assert not isinstance(answer, Shortage)
+        assert not isinstance(answer, Unsent)
         return answer
 
 

@@ -134,7 +134,7 @@ async def test_three_independent_verifiers_accept_the_signatures(database_url: s
         route = await it.route(there.url)
         await it.publish()
         (got,) = await there.count(1)
-        key = await it.commands.reveal_key(route.tenant, route.id)
+        key = await it.commands.reveal_key(await it.commands.load(route.tenant, route.id))
         verify(got, key)
         assert not is_ordergroove_signature(got.headers["OrderGroove-Signature"], got.body + b" ", key)
 
@@ -142,11 +142,11 @@ async def test_three_independent_verifiers_accept_the_signatures(database_url: s
 async def test_the_old_key_signs_along_after_a_rotation_until_it_is_revoked(database_url: str) -> None:
     async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url)
-        old = await it.commands.reveal_key(route.tenant, route.id)
+        old = await it.commands.reveal_key(await it.commands.load(route.tenant, route.id))
         await it.publish()
         await there.count(1)
         await it.commands.rotate_key(route.tenant, route.id, CONTEXT)
-        new = await it.commands.reveal_key(route.tenant, route.id)
+        new = await it.commands.reveal_key(await it.commands.load(route.tenant, route.id))
         await it.publish()
         await there.count(2)
         for key in (old, new):

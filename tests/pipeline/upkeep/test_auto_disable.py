@@ -182,6 +182,24 @@ async def test_enabling_is_a_new_chance(database_url: str) -> None:
         assert not await gets_disabled(it, route)
 
 
+@pytest.mark.parametrize(
+    ("changes", "disables"),
+    [({"target_url": "https://shop.example/new"}, False), ({"name": "Orders"}, True)],
+    ids=["another target", "another name"],
+)
+async def test_an_answer_of_410_is_about_the_target_that_the_log_says(
+    database_url: str, changes: dict[str, str], *, disables: bool
+) -> None:
+    async with pipeline_process(database_url, run=False) as one, pipeline_process(database_url, run=False) as other:
+        route = await one.route("https://shop.example/")
+        await other.projection.catch_up()
+        await one.edit(route, **changes)  # the other process has not heard of it yet
+        disabler = RouteDisabler(other.projection.index, other.commands)
+        disabler.gone(route)
+        await disabler.run_once()
+        assert len(await disabling(one, route)) == disables
+
+
 async def test_the_owner_of_its_shard_disables_it_and_nobody_else(database_url: str) -> None:
     async with pipeline_process(database_url, run=False, tunables=OFTEN) as it:
         route = await it.route("https://shop.example/")

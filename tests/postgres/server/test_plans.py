@@ -134,7 +134,7 @@ STATEMENTS = (
     Hot("the first events by seq", domain_events.events._FIRST_BY_SEQ, f"{SEQS}, now() - interval '1 day', now(), 1000", {"domain_event_pkey"}, 10),
     Hot("events of an audit", audited._EVENTS_OF[False], "29000, 36000, now() - interval '1 hour', now(), 100", {"domain_event_pkey", "tick_snap_xmax_idx", "tick_pkey"}, 600),
     Hot("outcomes of an audit", audited._ATTEMPTS, f"{ROUTES}, 29000, 30000, now() - interval '1 day'", {"attempt_route_id_seq_idx"}, 10),
-    Hot("reasons for waiting", waiting_reasons._REASONS, f"{ROUTES}, 29107", {"route_failing_pkey", "attempt_route_id_event_time_seq_idx1", "retry_pkey", "resend_delivery_idx"}, 60),
+    Hot("reasons for waiting", waiting_reasons._REASONS, f"{ROUTES}, 29107", {"route_failing_pkey", "attempt_route_id_event_time_seq_idx1", "retry_pkey", "resend_delivery_idx", "parked_route_idx"}, 60),
     Hot("lifecycle events by version", route_log.log._OF_VERSIONS, f"{ROUTES}, '{{1}}'", {"route_event_version_key"}, 10),
     Hot("retries of an audit", audited._RETRIES, f"{ROUTES}, 29000, 30000", {"retry_pkey"}, 10),
     Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),

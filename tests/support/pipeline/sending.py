@@ -11,7 +11,7 @@ import pytest
 from daemon.core.delivery.answer import Answer, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.request import header_lines
-from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.egress_guard import Shortage, Unsent
 from daemon.pipeline.http_client.sender import Sender
 
 DEV = EgressPolicy.dev()
@@ -32,8 +32,8 @@ def forget_names(sending: Sender) -> None:
     sending._guard._resolver._names.clear()  # type: ignore[attr-defined]  # it is the remembering one
 
 
-def status_or_error(answer: Answer | Shortage) -> str:
-    """The status, the name of the error, or `shortage`."""
+def status_or_error(answer: Answer | Unsent) -> str:
+    """The status, the name of the error, `shortage` or `withheld`."""
     match answer:
         case Response():
             return str(answer.status)
@@ -41,6 +41,8 @@ def status_or_error(answer: Answer | Shortage) -> str:
             return answer.error.value
         case Shortage():
             return "shortage"
+        case _:
+            return "withheld"
 
 
 def record_connects(monkeypatch: pytest.MonkeyPatch, *, but: str = "") -> list[str]:

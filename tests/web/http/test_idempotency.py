@@ -73,6 +73,24 @@ async def test_a_repeated_rotation_rotates_once(app: App) -> None:
     assert first.json == second.json
 
 
+async def test_a_repetition_after_the_route_was_deleted_finds_none(app: App) -> None:
+    made = (await ask(app, "POST", ROUTES, GOOD)).json
+    commands = [
+        ("PATCH", path(made), {"name": "other"}, "k2"),
+        ("POST", path(made, "/rotate-key"), {}, "k3"),
+        ("POST", path(made, "/revoke-old-key"), {}, "k4"),
+        ("POST", path(made, "/disable"), {}, "k5"),
+        ("POST", path(made, "/enable"), {}, "k6"),
+    ]
+    for command in commands:
+        assert (await ask(app, *command)).status == 200
+    await app.ask("DELETE", path(made))
+
+    answers = [await ask(app, *command) for command in [("POST", ROUTES, GOOD, "k1"), *commands]]
+
+    assert [answer.status for answer in answers] == [404] * 6
+
+
 async def test_a_repeated_delete_is_done_already(app: App) -> None:
     made = await app.route()
 

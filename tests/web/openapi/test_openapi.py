@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from daemon.core.events import event
+from daemon.core.webhook.payload import EventFilters, PayloadEvent
 from daemon.web.http.endpoints import Access, declared
 from daemon.web.ingest.event_shapes import EVENT_LINES, EVENT_SCHEMA
 from tests.support.web.application import App, path
@@ -288,6 +289,23 @@ async def test_it_is_sent_again_only_if_it_changed(app: App) -> None:
     assert (again.status, again.text) == (304, "")
     assert other.status == 200
     assert other.headers["ETag"] == first.headers["ETag"]
+
+
+async def test_the_filters_of_examples_read_what_a_webhook_sends(app: App) -> None:
+    document = (await app.ask("GET", "/openapi.json")).json
+    told = [each["properties"]["filter"] for each in parts(document) if "filter" in each.get("properties", {})]
+    shown = [example for each in told for example in each.get("examples", []) if example]
+    paid = PayloadEvent(
+        event_id="evt_1",
+        event_type="order.create",
+        created=datetime(2026, 11, 23, tzinfo=UTC),
+        data=b'{"total": 250}',
+        context=None,
+        snapshot=None,
+    )
+
+    assert shown
+    assert [example for example in shown if not EventFilters(paid).holds(example)] == []
 
 
 def resources(application: web.Application) -> Iterator[Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from daemon.web.service import recent_changes
 from tests.support.web.application import TARGET, App, app, path
 from tests.support.web.pages import get, post
 
@@ -51,6 +54,31 @@ async def test_a_list_of_the_api_has_what_another_process_has_just_created(empty
         route = await one.route()
         found = await other.ask("GET", "/v1/tenants/acme/routes")
         assert [each["id"] for each in found.json["items"]] == [route["id"]]
+
+
+async def test_another_process_tests_no_route_that_was_just_disabled(empty_url: str) -> None:
+    async with app(empty_url) as one, app(empty_url) as other:
+        await one.ask("PUT", "/v1/event-types", [{"name": "order.create", "example": {"data": {}}}])
+        route = await one.route()
+        assert (await other.ask("POST", path(route, "/test"))).status == 202
+        await one.ask("POST", path(route, "/disable"))
+        refused = await other.ask("POST", path(route, "/test"))
+        assert refused.status == 409
+        assert "the route is disabled" in refused.json["detail"]
+
+
+async def test_a_log_that_does_not_answer_keeps_nobody_from_what_is_known(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_changes, "WAIT_SECONDS", 0.05)
+    async with app(empty_url) as one, app(empty_url) as other:
+        route = await one.route()
+        assert (await other.ask("GET", path(route))).status == 200
+        await one.route(name="another")
+        async with other.projection._lock:  # as of a look at the log that hangs
+            shown = await asyncio.wait_for(other.ask("GET", path(route)), 10)
+        assert (shown.status, shown.json["id"]) == (200, route["id"])
+        assert len((await other.ask("GET", "/v1/tenants/acme/routes")).json["items"]) == 2
 
 
 async def test_an_answer_has_the_last_change_whoever_made_it(empty_url: str) -> None:

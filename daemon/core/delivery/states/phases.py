@@ -8,8 +8,8 @@
     WITHDRAWN nobody wants its outcome: its shard is lost, or its row goes on without it
     HANDED_OVER its request was under way when its shard went to another process; its outcome is written late
 
-A request that was not made after all, for want of something of ours, takes a delivery back from SENDING to STARTED. A
-delivery that is withdrawn or handed over stays so, whatever else happens to it.
+A request that was not made after all, for want of something of ours or because the route has changed, takes a delivery
+back from SENDING to STARTED. A delivery that is withdrawn or handed over stays so, whatever else happens to it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class PayloadOptionsShape(TypedDict):
     """Which parts of an event the body has. An entity of `snapshot` is true for all of it, or a list of fields."""
 
     snapshot: Annotated[dict[str, bool | list[str]] | None, Field(examples=[{"customer": True, "orders": ["total"]}])]
-    filter: Annotated[str | None, Field(examples=["data.total > `100`"])]
+    filter: Annotated[str | None, Field(examples=["data.object.total > `100`"])]
     transform: Annotated[str | None, Field(examples=["{id: id, order: data.object}"])]
 
 

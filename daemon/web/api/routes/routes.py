@@ -32,7 +32,7 @@ from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
 from daemon.web.http.requests.parameters import moment_of
 from daemon.web.http.services import SERVICES
-from daemon.web.service.lookup import live_route, route_id
+from daemon.web.service.lookup import route_id
 from daemon.web.service.routes import route_healths
 from eventstore import route_log
 from eventstore.postgres.connect import Database
@@ -81,7 +81,7 @@ async def create(request: web.Request) -> web.Response:
     form = await read(request, NewRoute)
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     done = await services.commands.create(tenant, form.draft(), command_context(request, form.reason))
-    key = await services.commands.reveal_key(tenant, done.route.id)
+    key = await services.commands.reveal_key(done.route)
     if done.appended:  # nothing was sent to it yet, so its health is not asked for
         shown = route_shapes.of_route(done.route, now=services.now(), health=RouteHealth())
     else:
@@ -185,8 +185,8 @@ async def enable(request: web.Request) -> web.Response:
 async def show_key(request: web.Request) -> web.Response:
     """The verification key, which other answers do not show."""
     services = request.app[SERVICES]
-    route = live_route(request)
-    key = await services.commands.reveal_key(route.tenant, route.id)
+    route = await services.commands.load(request.match_info["tenant"], route_id(request))
+    key = await services.commands.reveal_key(route)
     return shapes.answer(_revealed(route, key, services.now()))
 
 
@@ -209,7 +209,7 @@ async def rotate_key(request: web.Request) -> web.Response:
         force=form.force,
         verification_key=form.verification_key,
     )
-    key = await services.commands.reveal_key(tenant, done.route.id)
+    key = await services.commands.reveal_key(done.route)
     return shapes.answer(_revealed(done.route, key, services.now()), headers=_etag(done.route))
 
 

@@ -23,7 +23,7 @@ async def show(request: web.Request) -> web.Response:
     services, route = request.app[SERVICES], lookup.timeline(request).current
     if route.status is RouteStatus.DELETED:
         return redirect(request, "t", route.tenant, "webhooks", str(route.id))
-    key = await services.commands.reveal_key(route.tenant, route.id)
+    key = await services.commands.reveal_key(route)
     if pages.wants_part(request):
         return render(request, "webhooks/key_part.html", key=key)
     language_id = request.query.get("language", DEFAULT_LANGUAGE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
 
+from daemon.core.webhook.signing import fingerprint
 from tests.support.web.application import App, path
+from tests.support.web.application import app as application
 
 
 async def test_the_key_is_shown_when_it_is_made_and_when_it_is_asked_for(app: App) -> None:
@@ -20,6 +23,27 @@ async def test_the_key_is_shown_when_it_is_made_and_when_it_is_asked_for(app: Ap
     assert answer.headers["Cache-Control"] == "no-store"
     for where in (path(made), path(made, "/history"), "/v1/tenants/acme/routes", "/v1/projection", "/metrics"):
         assert made["verification_key"] not in (await app.ask("GET", where)).text
+
+
+async def test_the_key_that_is_shown_is_that_of_the_answer_while_others_rotate(app: App) -> None:
+    made = await app.route()
+
+    rotated = await asyncio.gather(*[app.ask("POST", path(made, "/rotate-key"), {"force": True}) for _ in range(20)])
+
+    assert {answer.status for answer in rotated} == {200}
+    assert [fingerprint(answer.json["verification_key"]) for answer in rotated] == [
+        answer.json["fingerprint"] for answer in rotated
+    ]
+
+
+async def test_another_process_shows_the_newest_key(app: App, empty_url: str) -> None:
+    made = await app.route()
+    async with application(empty_url) as other:
+        rotated = await app.ask("POST", path(made, "/rotate-key"))
+
+        shown = await other.ask("GET", path(made, "/key"))
+
+    assert shown.json == rotated.json
 
 
 async def test_the_key_is_nowhere_in_the_database_as_text(app: App) -> None:

@@ -216,7 +216,7 @@ async def test_a_search_keeps_what_is_ticked(app: App) -> None:
     route = await app.route(event_types=["*"])
     page = await get(app, page_path(route))
     (form,) = page.all("main form[method=post]")
-    button = form.find("button")  # the first one, which Enter presses
+    button = form.find_all("button")[0]  # the one that Enter presses
     assert (button.get_text(), button["formmethod"]) == ("Search", "get")
     assert page.one("#q").find_parent("form") is form
     query = "?" + urlencode([("q", "_0399"), ("event_types", names[7]), ("event_types", names[350])])
