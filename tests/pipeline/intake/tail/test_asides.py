@@ -25,6 +25,7 @@ from tests.pipeline.intake.test_heavy_filters import KEEPS, filtered, held_answe
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
+from tests.support.until import until
 
 SHARD = domain_events.shard_of(MANY)
 NEIGHBOURS = list(islice((f"n{n}" for n in count() if domain_events.shard_of(f"n{n}") == SHARD), 3))
@@ -110,8 +111,8 @@ async def test_heavy_filters_of_a_tenant_do_not_hold_up_one_of_its_shard(
         await there.count(6, path="/heavy")
         await it.until_accounted()
         assert await in_order(it, heavy.id) == events
-        assert it.pipeline._intake.tailer._reading.aside == []
-        assert not it.pipeline._intake.tailer._reading.decider.deferred._counts
+        reading = it.pipeline._intake.tailer._reading
+        await until(lambda: reading.aside == [] and not reading.decider.deferred._counts)
 
 
 # Room for a few, and little patience.
