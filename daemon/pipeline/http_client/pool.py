@@ -25,10 +25,6 @@ SWEEP_SECONDS = 1.0
 _WITHHELD = Withheld()
 
 
-def _always() -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverConnectionLimits:
     """How many connections to receivers there may be: idle ones to one origin, and all, idle or in use.
@@ -72,7 +68,7 @@ class ConnectionPool:
         return len(self._idle) + self._in_use
 
     async def exchange(
-        self, origin: Origin, request: bytes, seconds: float, may_send: Callable[[], bool] = _always
+        self, origin: Origin, request: bytes, seconds: float, may_send: Callable[[], bool]
     ) -> Answer | Unsent:
         """Sends a request and returns its answer, which comes within so many seconds.
 
