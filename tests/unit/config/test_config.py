@@ -506,7 +506,7 @@ def test_a_duration_has_a_number_and_a_unit(text: str, tmp_path: Path) -> None:
     assert "delivery.auto_disable_after" in found
 
 
-@pytest.mark.parametrize("header", ["content-type", "Host", "webhook-id", "X Y", "x" * 65])
+@pytest.mark.parametrize("header", ["content-type", "Host", "Accept", "webhook-id", "X Y", "x" * 65])
 def test_the_signature_header_must_be_a_name_of_its_own(header: str) -> None:
     assert len(problems(SIGNING__HEADER=header)) == 1
 
