@@ -74,7 +74,7 @@ def test_types_go_only_if_that_is_confirmed(hookledger: CommandLine) -> None:
     ]
     for typed in ("", "replace\n"):
         refused = hookledger("event-types", "load", str(file), stdin=typed, code=1)
-        assert "error: nothing was " in refused.err
+        assert "\nerror: nothing was " in refused.err
         assert loaded(hookledger) == ["cart.create", "order.create"]
 
     asked = hookledger("event-types", "load", str(file), stdin="REPLACE\n")

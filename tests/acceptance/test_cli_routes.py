@@ -112,8 +112,10 @@ def test_deleting_asks_to_type_delete(hookledger: CommandLine) -> None:
     route = hookledger.create_route()["id"]
     for answer in ("delete\n", "\n", "yes\n", ""):
         refused = hookledger("routes", "delete", route, stdin=answer, code=1)
-        assert "error: nothing was d" in refused.err
-        assert "try: " in refused.err
+        *_, asked, error, hint = refused.err.splitlines()
+        assert asked.startswith("Type DELETE")
+        assert error.startswith("error: nothing was d")
+        assert hint.startswith("try: ")
     assert hookledger("routes", "show", route, "--json").json["status"] == "enabled"
     deleted = hookledger("routes", "delete", route, "--json", stdin="DELETE\n")
     assert deleted.json["status"] == "deleted"

@@ -105,8 +105,7 @@ def _confirm_removal(names: Sequence[str], *, may_ask: bool) -> None:
     output.note(f"{types} not in this list, and would go: {', '.join(names[:_MOST_NAMED])}{more}")
     if not may_ask:
         raise CliError("nothing was changed", hint="pass --yes: the list came by the standard input")
-    typed: str = click.prompt("Type REPLACE to replace the catalogue", err=True, default="", show_default=False)
-    if typed.strip() != "REPLACE":
+    if output.ask("Type REPLACE to replace the catalogue") != "REPLACE":
         raise CliError("nothing was changed", hint="type REPLACE in capitals, or pass --yes")
 
 

@@ -363,5 +363,5 @@ def _confirm_deletion(route: Route) -> None:
     click.echo(
         f"Deleting {name} of {tenant} is final: nothing is sent to it any more, its id is never used again.", err=True
     )
-    if click.prompt("Type DELETE to delete it", err=True, default="", show_default=False).strip() != "DELETE":
+    if output.ask("Type DELETE to delete it") != "DELETE":
         raise CliError("nothing was deleted", hint="type DELETE in capitals, or pass --yes")
