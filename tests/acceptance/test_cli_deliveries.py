@@ -57,6 +57,9 @@ async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLin
         assert "it is due now" in said.err
         again = (await there.count(3))[-1]
         assert again.headers["webhook-id"] == first["id"]
+        once_more = hookledger("deliveries", "retry", second["id"], *ACME, "--json")
+        assert (once_more.json, once_more.err) == ({"id": second["id"], "state": "due"}, "")
+        await there.count(4)
         await until(lambda: listed("--status", "retrying") == [])
         assert re.search(r"sent by hand\s+\S+ \S+ by cli:", hookledger("deliveries", "show", first["id"], *ACME).out)
         assert await daemon.stop() == 0
