@@ -63,6 +63,7 @@ def test_help_and_version_need_nothing(without_database: CommandLine) -> None:
         (["publish", "--tenant", "two words"], "without spaces"),
         (["run", "--workers", "0"], "--workers"),
         (["run", "--workers", "257"], "--workers"),
+        (["completion"], "Choose from: bash, zsh, fish"),
         (["audit", "--from", "2026-11-23", "--to", "2026-11-22"], "--to must be later"),
         (["routes", "create", "--tenant", "acme"], "missing --name, --target-url, --event-type"),
         (["routes", "edit", "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"], "nothing to change"),
