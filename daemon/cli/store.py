@@ -160,13 +160,16 @@ async def find_route(database: Database, route_id: UUID, tenant: str | None) -> 
     return required_route(await route_state.route(database, route_id), route_id, tenant)
 
 
-def required_route(route: Route | None, route_id: UUID, tenant: str | None) -> Route:
-    """The same for a route that was looked up elsewhere."""
+def required_route(route: Route | None, route_id: UUID, tenant: str | None, *, as_of: datetime | None = None) -> Route:
+    """The same for a route that was looked up elsewhere, now or as it was at a moment."""
     if route is None or route.status is RouteStatus.DELETED or tenant not in {None, route.tenant}:
-        raise unknown_route(route_id)
+        raise unknown_route(route_id, as_of=as_of)
     return route
 
 
-def unknown_route(route_id: UUID) -> CliError:
-    """Says that there is no such route."""
-    return CliError(f"there is no route {route_id}", hint="hookledger routes list")
+def unknown_route(route_id: UUID, *, as_of: datetime | None = None) -> CliError:
+    """Says that there is no such route, or was none at that moment."""
+    if as_of is None:
+        return CliError(f"there is no route {route_id}", hint="hookledger routes list")
+    then = f"there was no route {route_id} at {texts.moment(as_of)}"
+    return CliError(then, hint=f"hookledger routes history {route_id}")

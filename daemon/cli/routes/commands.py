@@ -133,7 +133,8 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
     async def work(database: Database) -> Route:
         if as_of is None:
             return await find_route(database, route_id, tenant)
-        return required_route((await route_state.index(database, as_of=as_of)).route(route_id), route_id, tenant)
+        then = (await route_state.index(database, as_of=as_of)).route(route_id)
+        return required_route(then, route_id, tenant, as_of=as_of)
 
     view.print_one(with_store(settings(config_file), work), as_json=as_json, at=as_of)
 
