@@ -43,6 +43,11 @@ config_option = click.option(
 
 dev_option = click.option("--dev", is_flag=True, help="Allow loopback targets and http, as `run --dev` does.")
 
+# The database does not know where a daemon listens.
+daemon_listen_option = click.option(
+    "--listen", metavar="H:P", help="Where the daemon listens, if `run --listen` said so [server.listen]."
+)
+
 tenant_option = click.option("--tenant", metavar="T", help="Only this tenant.")
 
 
