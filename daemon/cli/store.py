@@ -16,7 +16,7 @@ import click
 
 from daemon import route_state
 from daemon.catalogue import Catalogue
-from daemon.cli.console import failures
+from daemon.cli.console import failures, parsing
 from daemon.cli.console.failures import CliError
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
@@ -45,7 +45,10 @@ dev_option = click.option("--dev", is_flag=True, help="Allow loopback targets an
 
 # The database does not know where a daemon listens.
 daemon_listen_option = click.option(
-    "--listen", metavar="H:P", help="Where the daemon listens, if `run --listen` said so [server.listen]."
+    "--listen",
+    type=parsing.listen_address,
+    metavar="H:P",
+    help="Where the daemon listens, if `run --listen` said so [server.listen].",
 )
 
 tenant_option = click.option("--tenant", metavar="T", help="Only this tenant.")
