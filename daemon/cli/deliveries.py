@@ -27,6 +27,7 @@ from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, Se
 from daemon.deliveries.replays import retry_now, skipped
 from daemon.store import open_vault
 from daemon.web.api.deliveries import deliveries as shapes
+from daemon.web.api.deliveries.replays import RetriedShape
 from daemon.web.http.services import request_options
 from eventstore.postgres.connect import Database
 from eventstore.progress.manual_retry import RetryResult
@@ -157,7 +158,15 @@ def show(delivery_id: UUID, tenant: str, event_id: str | None, config_file: Path
 @_event_option
 @reason_option
 @config_option
-def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | None, config_file: Path | None) -> None:
+@output.json_option
+def retry(
+    delivery_id: UUID,
+    tenant: str,
+    event_id: str | None,
+    reason: str | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
     """Send a delivery again now, with the same webhook-id, whatever became of it.
 
     Refused if the route is disabled, or has been disabled when the event happened or since.
@@ -175,7 +184,12 @@ def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | No
         macs = (await checked_vault(config, database)).log_macs
         return await retry_now(database, timeline, pair, command_context(reason), macs=macs)
 
-    output.note(_SAID[with_store(config, work)])
+    state = with_store(config, work)
+    if as_json:
+        retried: RetriedShape = {"id": str(delivery_id), "state": state}
+        output.document(retried)
+        return
+    output.note(_SAID[state])
 
 
 deliveries.add_command(replays.replay)

@@ -17,7 +17,7 @@ import daemon.store
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.peer import get
-from daemon.cli.store import config_option, settings, with_store
+from daemon.cli.store import config_option, daemon_listen_option, settings, with_store
 from daemon.config import ListenAddress, masked
 from daemon.credentials.keys import MasterKeyInUse, Rewrapped
 from daemon.store import open_vault
@@ -162,13 +162,14 @@ def check(config_file: Path | None) -> None:
 
 
 @click.command()
+@daemon_listen_option
 @config_option
-def healthcheck(config_file: Path | None) -> None:
+def healthcheck(listen: str | None, config_file: Path | None) -> None:
     """Ask the daemon on this machine whether it is alive.
 
     Exits with 0 if it is and with 1 if not, for a container's health check.
     """
-    server = settings(config_file).server
+    server = settings(config_file, listen=listen).server
     address = server.ops_listen or server.listen
     local = ListenAddress(host=_LOOPBACK_OF.get(address.host, address.host), port=address.port)
     get(f"http://{local}/healthz")

@@ -158,7 +158,7 @@ def _confirm(found: ReplayCount) -> None:
         raise CliError("there is nothing to send again", hint="a longer period, or --status all")
     what = "1 delivery" if found.deliveries == 1 else f"{found.deliveries:,} deliveries"
     click.echo(f"{what} of events from {output.cell(found.sendable_from)} on would be sent again.", err=True)
-    if not click.confirm("Send them?", err=True):
+    if output.ask("Send them? [y/N]").lower() not in ("y", "yes"):
         raise CliError("nothing was sent", hint="answer y, or pass --yes")
 
 

@@ -14,7 +14,7 @@ import uvloop
 
 from daemon import reloads
 from daemon.app import LoopFailed, Running
-from daemon.cli.console import failures
+from daemon.cli.console import failures, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
 from daemon.config import Config
@@ -35,7 +35,9 @@ MAX_WORKERS = 256
 
 @click.command()
 @config_option
-@click.option("--listen", metavar="H:P", help="Where to listen; port 0 lets the system choose.")
+@click.option(
+    "--listen", type=parsing.listen_address, metavar="H:P", help="Where to listen; port 0 lets the system choose."
+)
 @click.option("--workers", metavar="N", type=click.IntRange(1, MAX_WORKERS), default=1, help="Processes to run.")
 @click.option("--dev", is_flag=True, help="Allow loopback targets and http; refused when listening beyond loopback.")
 @click.option(

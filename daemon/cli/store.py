@@ -16,7 +16,7 @@ import click
 
 from daemon import route_state
 from daemon.catalogue import Catalogue
-from daemon.cli.console import failures
+from daemon.cli.console import failures, parsing
 from daemon.cli.console.failures import CliError
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
@@ -42,6 +42,14 @@ config_option = click.option(
 )
 
 dev_option = click.option("--dev", is_flag=True, help="Allow loopback targets and http, as `run --dev` does.")
+
+# The database does not know where a daemon listens.
+daemon_listen_option = click.option(
+    "--listen",
+    type=parsing.listen_address,
+    metavar="H:P",
+    help="Where the daemon listens, if `run --listen` said so [server.listen].",
+)
 
 tenant_option = click.option("--tenant", metavar="T", help="Only this tenant.")
 
@@ -160,13 +168,16 @@ async def find_route(database: Database, route_id: UUID, tenant: str | None) -> 
     return required_route(await route_state.route(database, route_id), route_id, tenant)
 
 
-def required_route(route: Route | None, route_id: UUID, tenant: str | None) -> Route:
-    """The same for a route that was looked up elsewhere."""
+def required_route(route: Route | None, route_id: UUID, tenant: str | None, *, as_of: datetime | None = None) -> Route:
+    """The same for a route that was looked up elsewhere, now or as it was at a moment."""
     if route is None or route.status is RouteStatus.DELETED or tenant not in {None, route.tenant}:
-        raise unknown_route(route_id)
+        raise unknown_route(route_id, as_of=as_of)
     return route
 
 
-def unknown_route(route_id: UUID) -> CliError:
-    """Says that there is no such route."""
-    return CliError(f"there is no route {route_id}", hint="hookledger routes list")
+def unknown_route(route_id: UUID, *, as_of: datetime | None = None) -> CliError:
+    """Says that there is no such route, or was none at that moment."""
+    if as_of is None:
+        return CliError(f"there is no route {route_id}", hint="hookledger routes list")
+    then = f"there was no route {route_id} at {texts.moment(as_of)}"
+    return CliError(then, hint=f"hookledger routes history {route_id}")

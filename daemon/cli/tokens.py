@@ -14,7 +14,16 @@ import click
 import daemon.credentials.tokens
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
-from daemon.cli.store import actor, checked_vault, config_option, known_macs, now, settings, with_store
+from daemon.cli.store import (
+    actor,
+    checked_vault,
+    config_option,
+    daemon_listen_option,
+    known_macs,
+    now,
+    settings,
+    with_store,
+)
 from daemon.commands import Invalid
 from daemon.config import Config
 from daemon.core.drafts import login_link_draft
@@ -120,14 +129,17 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
 @click.option("--tenant", metavar="T", help="As this tenant [the administrator].")
 @click.option("--actor", "name", metavar="A", help="Who stands in the history for what is done there [dashboard].")
 @click.option("--role", default=DashboardRole.MANAGE.value, metavar="R", help="manage or view [manage].")
+@daemon_listen_option
 @config_option
 @output.json_option
-def login_link(tenant: str | None, name: str | None, role: str, config_file: Path | None, as_json: bool) -> None:
+def login_link(
+    tenant: str | None, name: str | None, role: str, listen: str | None, config_file: Path | None, as_json: bool
+) -> None:
     """Make a one-time link into the dashboard.
 
     It is valid for 60 seconds, and for one browser: opening it shows a page whose button signs in.
     """
-    config = settings(config_file)
+    config = settings(config_file, listen=listen)
     problem = None if tenant is None else tenant_problem(tenant)
     draft = login_link_draft.check(tenant, actor=name, role=role)
     if problem is not None:
@@ -135,7 +147,9 @@ def login_link(tenant: str | None, name: str | None, role: str, config_file: Pat
     if not isinstance(draft, LoginLinkDraft):
         raise Invalid(draft)
     if config.server.public_url is None and config.server.listen.port == 0:
-        raise CliError("the configuration does not say where the daemon listens", hint="set server.public_url")
+        raise CliError(
+            "the configuration does not say where the daemon listens", hint="set server.public_url, or pass --listen"
+        )
 
     async def work(database: Database) -> LoginLink:
         vault = await checked_vault(config, database)

@@ -11,7 +11,7 @@ from daemon.config.changes import changed_keys, check_change
 from daemon.config.loading import ConfigError, load
 from daemon.config.masking import masked
 from daemon.config.sections import Config, LogFormat, LogLevel
-from daemon.config.values import MASTER_KEY_BYTES, ListenAddress, Secret
+from daemon.config.values import MASTER_KEY_BYTES, ListenAddress, Secret, host_and_port
 
 __all__ = [
     "MASTER_KEY_BYTES",
@@ -23,6 +23,7 @@ __all__ = [
     "Secret",
     "changed_keys",
     "check_change",
+    "host_and_port",
     "load",
     "masked",
 ]

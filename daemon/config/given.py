@@ -166,5 +166,6 @@ def default_data_dir(environ: Mapping[str, str], given: GivenValues, problems: l
 
 
 def did_you_mean(wrong: str, known: Iterable[str], *, otherwise: str = _SEE_ALL) -> str:
-    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else otherwise
+    by_lower_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wrong.lower(), list(by_lower_case), n=1, cutoff=0.6)
+    return f"; did you mean {by_lower_case[close[0]]}?" if close else otherwise

@@ -104,7 +104,8 @@ class _NoPort(ValueError):
     """A number that no port has."""
 
 
-def _address(value: object) -> ListenAddress:
+def host_and_port(value: object) -> ListenAddress:
+    """An address with its port. Raises ValueError for anything else."""
     host, colon, port = (_text(value) if isinstance(value, str) else "").rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = str(ip_address(host[1:-1]))
@@ -250,7 +251,8 @@ def _header_name(value: object) -> str:
     text = _text(value)
     if not _HEADER_NAME.fullmatch(text):
         raise ValueError("must be a header name: 1 to 64 letters, digits or hyphens")
-    if is_reserved(text, signing_header="") and text.lower() != SIGNATURE_HEADER.lower():
+    is_own = text.lower() == SIGNATURE_HEADER.lower()
+    if (is_reserved(text, signing_header="") and not is_own) or text.lower() == "accept":  # each request has one
         raise ValueError(f"{text} has another meaning in HTTP or in a webhook; choose a name of your own")
     return text
 
@@ -292,7 +294,7 @@ def _url_port(origin: str) -> int | None:
 
 def _broker(value: object) -> str:
     try:
-        address = _address(value)
+        address = host_and_port(value)
     except _NoPort as error:
         raise ValueError(f"{value!r} is no broker: {error}") from None
     except ValueError:
@@ -342,7 +344,7 @@ Expression = Annotated[str, BeforeValidator(_expression)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 GroupName = Annotated[str, BeforeValidator(_group_name)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]
-Listen = Annotated[ListenAddress, BeforeValidator(_address)]
+Listen = Annotated[ListenAddress, BeforeValidator(host_and_port)]
 MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_nonempty_list)]
 AllowedNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 AllowedNetworks = Annotated[tuple[AllowedNetwork, ...], BeforeValidator(_list)]

@@ -57,6 +57,9 @@ async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLin
         assert "it is due now" in said.err
         again = (await there.count(3))[-1]
         assert again.headers["webhook-id"] == first["id"]
+        once_more = hookledger("deliveries", "retry", second["id"], *ACME, "--json")
+        assert (once_more.json, once_more.err) == ({"id": second["id"], "state": "due"}, "")
+        await there.count(4)
         await until(lambda: listed("--status", "retrying") == [])
         assert re.search(r"sent by hand\s+\S+ \S+ by cli:", hookledger("deliveries", "show", first["id"], *ACME).out)
         assert await daemon.stop() == 0
@@ -78,9 +81,10 @@ async def test_a_period_is_counted_asked_for_and_sent_again(hookledger: CommandL
         assert counted() == 0
         assert "is never sent" in hookledger(*replay, "--to", ago(minutes=30), code=1).err
         assert "there is nothing to send again" in hookledger(*replay, code=1).err
-        asked = hookledger(*replay, "--status", "all", code=1, stdin="n\n").err
-        assert re.search(r"2 deliveries of events from \S+ \S+ on would be sent again", asked)
-        assert "nothing was sent" in asked
+        for answer in ("n\n", "\n", "what\n"):
+            asked = hookledger(*replay, "--status", "all", code=1, stdin=answer).err
+            assert re.search(r"2 deliveries of events from \S+ \S+ on would be sent again", asked)
+            assert "\nerror: nothing was sent\n" in asked
         assert "there are no replays" in hookledger("deliveries", "replays", route).out
 
         begun = hookledger(*replay, "--status", "all", "--reason", "we lost them", "--json", stdin="y\n").json

@@ -31,6 +31,7 @@ def test_a_file_is_loaded_and_listed(hookledger: CommandLine) -> None:
     assert [each["name"] for each in hookledger("event-types", "list", "--group", "cart", "--json").json] == [
         "cart.create"
     ]
+    assert "no event type is of the group shop" in hookledger("event-types", "list", "--group", "shop").out
 
 
 def test_the_body_of_the_api_is_a_file_too(hookledger: CommandLine) -> None:
@@ -74,7 +75,7 @@ def test_types_go_only_if_that_is_confirmed(hookledger: CommandLine) -> None:
     ]
     for typed in ("", "replace\n"):
         refused = hookledger("event-types", "load", str(file), stdin=typed, code=1)
-        assert "error: nothing was " in refused.err
+        assert "\nerror: nothing was " in refused.err
         assert loaded(hookledger) == ["cart.create", "order.create"]
 
     asked = hookledger("event-types", "load", str(file), stdin="REPLACE\n")

@@ -122,6 +122,17 @@ def test_a_login_link_needs_a_tenant_that_can_be_and_an_address(hookledger: Comm
     assert "server.public_url" in refused.err
 
 
+async def test_a_daemon_that_listens_where_the_configuration_does_not_say_is_found_all_the_same(
+    hookledger: CommandLine,
+) -> None:
+    async with running(hookledger) as daemon:
+        where = ("--listen", daemon.url.removeprefix("http://"))
+        link = hookledger("login-link", "--tenant", "acme", *where).out.strip()
+        assert link.startswith(f"{daemon.url}/login/")
+        assert status(link, "") == 200
+        assert hookledger("healthcheck", *where).out == f"the daemon at {where[1]} is alive\n"
+
+
 async def test_what_is_made_at_the_terminal_opens_the_daemon_until_it_is_revoked(hookledger: CommandLine) -> None:
     hookledger.environment["HOOKLEDGER_SERVER__ADMIN_TOKEN"] = ADMIN
     made = hookledger("token", "create", "--scope", "auditor", "--json").json

@@ -79,7 +79,8 @@ def _of_usage(error: click.ClickException) -> ExitReport:
     hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"{error.ctx.command_path} --help"
-    return of(error.format_message(), hint, error.exit_code)
+    message = " ".join(error.format_message().split())  # click lists choices on lines of their own
+    return of(message, hint, error.exit_code)
 
 
 def _of_system(error: OSError) -> ExitReport:

@@ -107,6 +107,22 @@ def note(message: str) -> None:
         click.echo(plain(message), err=True)
 
 
+def ask(question: str) -> str:
+    """What a person types at a question on stderr. Raises click.Abort if nobody does.
+
+    Nobody sees what comes by a pipe, nor its line's end: then the line of the question is ended here, so that what
+    is said next, as `error: …`, begins a line.
+    """
+    try:
+        typed: str = click.prompt(question, err=True, default="", show_default=False)
+    except click.Abort:
+        click.echo(err=True)
+        raise
+    if not sys.stdin.isatty():
+        click.echo(err=True)
+    return typed.strip()
+
+
 @contextmanager
 def even_unread() -> Iterator[None]:
     """For what a command says of what it did or found: that nobody reads it to its end must not end the command, and

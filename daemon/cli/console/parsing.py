@@ -41,6 +41,17 @@ def timestamp(text: str) -> datetime:
         raise click.BadParameter(f"{text!r} is no time: {hint}") from None
 
 
+def listen_address(text: str) -> str:
+    """A host and a port. Whether the daemon may listen there, its configuration says. For `click.option(type=…)`."""
+    from daemon.config import host_and_port  # here, so that `hookledger --help` stays fast
+
+    try:
+        host_and_port(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
 class LogHead(NamedTuple):
     """A position of the route log and its hash."""
 

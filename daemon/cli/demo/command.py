@@ -20,6 +20,7 @@ from aiohttp import ClientSession, ClientTimeout
 from rich.console import Console
 
 from daemon.app import Running
+from daemon.cli.console import parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.demo.receiver import Receiver, receiving
 from daemon.cli.demo.story import TENANT, Story
@@ -40,7 +41,12 @@ _QUICK_RETRIES = {
 
 @click.command()
 @click.option("--exit", "exit_after", is_flag=True, help="End after the story instead of keeping the daemon up.")
-@click.option("--listen", metavar="H:P", help="Where the daemon listens [127.0.0.1:8080, or a free port if taken].")
+@click.option(
+    "--listen",
+    type=parsing.listen_address,
+    metavar="H:P",
+    help="Where the daemon listens [127.0.0.1:8080, or a free port if taken].",
+)
 def demo(exit_after: bool, listen: str | None) -> None:
     """Show what Hookledger does, on an embedded PostgreSQL.
 

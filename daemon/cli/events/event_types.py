@@ -91,10 +91,11 @@ def list_event_types(group: str | None, config_file: Path | None, as_json: bool)
     if as_json:
         output.document([of_type(each) for each in types])
         return
+    of_group = None if group is None else f"no event type is of the group {group}: hookledger event-types list has all"
     output.table(
         ("name", "group", "in the catalogue", "description"),
         [(each.name, group_of(each.name), each.example is not None, each.description) for each in types],
-        empty="the catalogue is empty: hookledger event-types load FILE",
+        empty=of_group or "the catalogue is empty: hookledger event-types load FILE",
     )
 
 
@@ -105,8 +106,7 @@ def _confirm_removal(names: Sequence[str], *, may_ask: bool) -> None:
     output.note(f"{types} not in this list, and would go: {', '.join(names[:_MOST_NAMED])}{more}")
     if not may_ask:
         raise CliError("nothing was changed", hint="pass --yes: the list came by the standard input")
-    typed: str = click.prompt("Type REPLACE to replace the catalogue", err=True, default="", show_default=False)
-    if typed.strip() != "REPLACE":
+    if output.ask("Type REPLACE to replace the catalogue") != "REPLACE":
         raise CliError("nothing was changed", hint="type REPLACE in capitals, or pass --yes")
 
 

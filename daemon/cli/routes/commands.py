@@ -133,7 +133,8 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
     async def work(database: Database) -> Route:
         if as_of is None:
             return await find_route(database, route_id, tenant)
-        return required_route((await route_state.index(database, as_of=as_of)).route(route_id), route_id, tenant)
+        then = (await route_state.index(database, as_of=as_of)).route(route_id)
+        return required_route(then, route_id, tenant, as_of=as_of)
 
     view.print_one(with_store(settings(config_file), work), as_json=as_json, at=as_of)
 
@@ -363,5 +364,5 @@ def _confirm_deletion(route: Route) -> None:
     click.echo(
         f"Deleting {name} of {tenant} is final: nothing is sent to it any more, its id is never used again.", err=True
     )
-    if click.prompt("Type DELETE to delete it", err=True, default="", show_default=False).strip() != "DELETE":
+    if output.ask("Type DELETE to delete it") != "DELETE":
         raise CliError("nothing was deleted", hint="type DELETE in capitals, or pass --yes")

@@ -75,7 +75,9 @@ def check(
             found.append((f"payload.{name}", expression.problem(text)))
     if draft.verification_key is not None:
         found.append(("verification_key", key_problem(draft.verification_key)))
-    found += [(f"headers.{p.name}", p.message) for p in check_headers(draft.headers, signing_header=signing_header)]
+    for problem in check_headers(draft.headers, signing_header=signing_header):
+        field = "headers" if problem.name is None else f"headers.{problem.name}"
+        found.append((field, problem.message))
     return tuple(FieldProblem(field=name, message=message) for name, message in found if message is not None)
 
 

@@ -55,9 +55,9 @@ class HeaderFault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderProblem:
-    """`name` is the header as submitted, "" if the problem is with all headers; `message` is shown to the merchant."""
+    """`name` is the header as submitted, None if all headers are meant; `message` is shown to the merchant."""
 
-    name: str
+    name: str | None
     fault: HeaderFault
     message: str
 
@@ -67,7 +67,7 @@ def check_headers(headers: Mapping[str, str], *, signing_header: str) -> tuple[H
     problems: list[HeaderProblem] = []
     if len(headers) > MAX_HEADERS:
         problems.append(
-            _problem("", HeaderFault.TOO_MANY, f"{len(headers)} headers; at most {MAX_HEADERS} are allowed")
+            _problem(None, HeaderFault.TOO_MANY, f"{len(headers)} headers; at most {MAX_HEADERS} are allowed")
         )
     seen: set[str] = set()
     for name, value in headers.items():
@@ -106,5 +106,5 @@ def _value_problems(name: str, value: str) -> list[HeaderProblem]:
     return problems
 
 
-def _problem(name: str, fault: HeaderFault, message: str) -> HeaderProblem:
+def _problem(name: str | None, fault: HeaderFault, message: str) -> HeaderProblem:
     return HeaderProblem(name=name, fault=fault, message=message)

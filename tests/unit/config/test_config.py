@@ -381,6 +381,11 @@ def test_all_problems_are_reported_at_once_with_where_and_what_next(tmp_path: Pa
     )
 
 
+def test_what_is_only_in_other_case_is_recognised(tmp_path: Path) -> None:
+    found = problems('[SERVER]\n[delivery]\nTIMEOUT_SECONDS = 1\n[log]\nlevel = "INFO"\n', tmp_path=tmp_path)
+    assert [message.partition("; did you mean ")[2] for message in found] == ["server?", "timeout_seconds?", "info?"]
+
+
 def test_a_file_that_is_missing_or_no_toml_is_one_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file or directory; check the path given with --config"):
         config.load(tmp_path / "absent.toml", HOME)
@@ -506,7 +511,7 @@ def test_a_duration_has_a_number_and_a_unit(text: str, tmp_path: Path) -> None:
     assert "delivery.auto_disable_after" in found
 
 
-@pytest.mark.parametrize("header", ["content-type", "Host", "webhook-id", "X Y", "x" * 65])
+@pytest.mark.parametrize("header", ["content-type", "Host", "Accept", "webhook-id", "X Y", "x" * 65])
 def test_the_signature_header_must_be_a_name_of_its_own(header: str) -> None:
     assert len(problems(SIGNING__HEADER=header)) == 1
 
