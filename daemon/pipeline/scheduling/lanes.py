@@ -80,6 +80,10 @@ class Lanes:
         self._slow = Pool(limits.slow_places)
         self._hosts = HangingHosts(limits.many_slow)
         self._idle: deque[asyncio.Future[None]] = deque()
+        # Workers that will look for a delivery in the next turns of the event loop: those that are counted on, since
+        # something was put in line, and those that have just ended an attempt and are free.
+        self._expected = 0
+        self._returning = 0
         # Lanes that nobody looks after, and since when, in that order.
         self._resting: dict[UUID, float] = {}
         self._is_closed = False
@@ -185,13 +189,21 @@ class Lanes:
 
     async def take(self) -> Delivery | None:
         """The next delivery to attempt; None once the lanes are closed. Give it back with `done`."""
+        if self._expected:
+            self._expected -= 1
+        elif self._returning:
+            self._returning -= 1
         while not self._is_closed:
             delivery = self.next()
             if delivery is not None:
+                if not (self._expected or self._returning) and self._has_more():
+                    self._wake()  # one was counted on for this, and has found something else
                 return delivery
             waiter = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
+            if self._expected:
+                self._expected -= 1
         return None
 
     def next(self) -> Delivery | None:
@@ -202,9 +214,12 @@ class Lanes:
         return self._next(self._fast) or self._next(self._slow) or self._next(self._fast)
 
     def done(self, delivery: Delivery, *, takes_next: bool = False) -> None:
-        """Ends a delivery's turn. If the worker that calls this `takes_next`, none is woken for the place: it would
-        find nothing, at the cost of a step of its task and three looks at the pools for each delivery.
+        """Ends a delivery's turn. If the worker that calls this `takes_next`, it is counted on for what is put in line
+        until then, and no other is woken: that one would find nothing, at the cost of a step of its task and three
+        looks at the pools for each delivery.
         """
+        if takes_next:
+            self._returning += 1
         del self.in_flight[delivery]
         if delivery.has_place:
             (self._slow if delivery.is_slow else self._fast).in_flight -= 1
@@ -222,7 +237,7 @@ class Lanes:
         if self._fast.withheld or self._slow.withheld:
             self._fast.release()
             self._slow.release()
-        self._line_up(lane, now, wakes=not takes_next)
+        self._line_up(lane, now)
         if delivery.slow_host or self._hosts.held:
             self._tell_host(delivery, lane.host, now)
 
@@ -462,7 +477,7 @@ class Lanes:
         if self._hosts.let_go(lane, host):
             lane.is_in_ready_queue = False
 
-    def _line_up(self, lane: Lane, now: float, *, wakes: bool = True) -> None:
+    def _line_up(self, lane: Lane, now: float) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""
         if lane.is_in_ready_queue or lane.in_flight >= lane.limit:
             return
@@ -471,7 +486,7 @@ class Lanes:
             lane.is_in_ready_queue = True
             pool = self._slow if lane.is_slow else self._fast
             pool.line_up(lane)
-            if wakes and pool.in_flight < pool.places:
+            if pool.in_flight < pool.places:
                 self._wake()
         elif now + wait < lane.timer_at:
             lane.timer_at = now + wait
@@ -481,11 +496,21 @@ class Lanes:
         lane.timer_at = float("inf")
         self._line_up(lane, time.monotonic())
 
+    def _has_more(self) -> bool:
+        """True if a lane is in line, and there is a place for what it starts."""
+        return any(pool.turns and pool.in_flight < pool.places for pool in (self._fast, self._slow))
+
     def _wake(self) -> None:
+        """Has one more worker look for a delivery: one that is about to look anyway, if there is one."""
+        if self._returning:
+            self._returning -= 1
+            self._expected += 1
+            return
         while self._idle:
             waiter = self._idle.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+                self._expected += 1
                 return
 
 

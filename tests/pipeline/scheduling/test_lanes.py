@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import count, islice
+from random import Random
 from uuid import UUID, uuid4
+
+import pytest
 
 from daemon.core.delivery.states.lane_states import LaneStep
 from daemon.core.delivery.states.phases import DeliveryStep
@@ -281,3 +285,61 @@ async def test_of_a_deleted_route_nothing_is_kept_longer() -> None:
     assert let_go(lanes, IDLE) == 0
     index.apply(after(route, LifecycleEventType.DELETED))
     assert let_go(lanes, IDLE) == 1
+
+
+class Workers:
+    """Workers as the supervisor has them. What they have `under_way` ends when its future does."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.waiting = 0
+        self.under_way: dict[Delivery, asyncio.Future[None]] = {}
+
+    async def work(self) -> None:
+        while (found := await self.next()) is not None:
+            self.under_way[found] = asyncio.get_running_loop().create_future()
+            await self.under_way[found]
+            found.advance(DeliveryStep.END)
+            found.succeeded = True
+            self.lanes.done(found, takes_next=True)
+            await asyncio.sleep(0)
+
+    async def next(self) -> Delivery | None:
+        self.waiting += 1
+        found = await self.lanes.take()
+        self.waiting -= 1
+        return found
+
+    def end(self, deliveries: list[Delivery]) -> None:
+        for each in deliveries:
+            self.under_way.pop(each).set_result(None)
+
+    async def settle(self) -> None:
+        for _ in range(60):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_no_worker_waits_while_there_is_something_to_start(seed: int) -> None:
+    """Workers pause between two attempts, and meanwhile are counted on for what is put in line."""
+    dice, (lanes, _) = Random(seed), make(limit=3, concurrency=6)
+    workers, routes, seqs = Workers(lanes), [uuid4() for _ in range(5)], count(1)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for _ in range(12):
+            group.create_task(workers.work())
+        for _ in range(100):
+            for seq in islice(seqs, dice.randrange(4)):
+                lanes.offer(delivery(seq, route_id=dice.choice(routes)))
+            ending = dice.sample(list(workers.under_way), dice.randint(0, len(workers.under_way)))
+            for each in ending[: dice.randrange(2)]:
+                lanes.found_slow(each)
+            workers.end(ending)
+            if dice.random() < 0.5:
+                await workers.settle()
+                assert not workers.waiting or lanes.next() is None
+            else:
+                await asyncio.sleep(0)
+        while lanes.queued or workers.under_way:
+            workers.end(list(workers.under_way))
+            await workers.settle()
+        lanes.close()
