@@ -153,14 +153,11 @@ class Attempt:
     def _holds_still(self, delivery: Delivery, form: RouteForm) -> bool:
         """True if a request may go out as it was made: its connection may have taken long, and the route have changed.
 
-        What was handed over is its former owner's to finish, if that still knows the route; else the next owner sends
-        it when its row is due.
+        What was handed over is its former owner's to finish, as far as that knows the route.
         """
-        if delivery.is_handed_over:
-            is_allowed = self._send_gate.knows_routes
-        else:
-            is_allowed = not delivery.is_withdrawn and self._send_gate.allows(delivery.shard)
-        return is_allowed and self._forms.known(self._route(delivery.route_id), datetime.now(UTC)) is form
+        if not delivery.is_handed_over and (delivery.is_withdrawn or not self._send_gate.allows(delivery.shard)):
+            return False
+        return self._forms.known(self._route(delivery.route_id), datetime.now(UTC)) is form
 
     def _at_once(self, delivery: Delivery, now: datetime) -> _Prepared | None:
         """The request, if nothing is to be waited for and the event goes out as it was published, as nearly all do."""

@@ -35,11 +35,6 @@ class SendGate:
         now = time.monotonic()
         return now < self._known_until and not self._is_closed and self._shards.is_certain(shard, now)
 
-    @property
-    def knows_routes(self) -> bool:
-        """True if the routes are at most a second old, also without any lease."""
-        return time.monotonic() < self._known_until and not self._is_closed
-
     def knows(self, shard: int) -> bool:
         """True if the shard's lease was ours at the last update, even if that has expired."""
         return self._shards.is_held(shard)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import pytest
 from standardwebhooks import Webhook
 
 from daemon.core.routing.route import Route
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import Receiver, receiver
-from tests.support.until import until
 
 
 @dataclass
@@ -94,32 +91,6 @@ async def test_a_key_that_was_revoked_meanwhile_signs_nothing(database_url: str)
         (got,) = under_way.there.received
         Webhook(await it.commands.reveal_key(rotated.route)).verify(got.body, got.headers)
         assert got.headers["OrderGroove-Signature"].count("sig=") == 1
-
-
-async def test_a_process_that_stops_does_not_send_by_what_it_knew(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def hears_nothing() -> None:
-        pass
-
-    async with dialling(database_url) as under_way, pipeline_process(database_url, run=False) as other:
-        monkeypatch.setattr(under_way.it.projection, "catch_up", hears_nothing)
-        under_way.it.pipeline.stop()
-        await other.until_row("SELECT count(*) = 0 FROM hookledger.lease WHERE owner IS NOT NULL")
-        await other.disable(under_way.route)
-        await until(lambda: not under_way.it.pipeline._gate.knows_routes)
-        under_way.let()
-    assert under_way.there.received == []
-
-
-async def test_a_process_that_stops_sends_what_it_knows_to_hold(database_url: str) -> None:
-    async with dialling(database_url) as under_way:
-        under_way.it.pipeline.stop()
-        await under_way.it.until_row("SELECT count(*) = 0 FROM hookledger.lease WHERE owner IS NOT NULL")
-        under_way.it.pipeline._gate.known(time.monotonic())
-        under_way.let()
-        await under_way.there.count(1)
-        await under_way.it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE outcome = 'delivered'")
 
 
 async def test_a_process_that_lost_the_shard_meanwhile_leaves_it_to_the_next_owner(database_url: str) -> None:
