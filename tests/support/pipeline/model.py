@@ -191,6 +191,8 @@ class World:
             await member.running
         await member.parts.aclose()
         pairs = {self._pair(each.route_id, each.event.id) for each in held}
+        # Handed over, and answered before the row of that was written.
+        pairs |= {self._pair(each.attempt.route_id, each.attempt.event_id) for each in recorder._late._noted}
         outside = self._outside
         await outside.rows(
             "UPDATE hookledger.lease SET expires_at = '-infinity' WHERE owner = $1 RETURNING 1", member.owner
